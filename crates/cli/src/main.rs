@@ -1,0 +1,3 @@
+//! The `waypost` command: words to commands.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Where mail goes: DNS answers and promises turned into a delivery plan.

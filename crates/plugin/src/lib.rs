@@ -1,0 +1,1 @@
+//! The WebAssembly policy host: the only crate that knows wasmtime.

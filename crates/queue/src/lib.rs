@@ -1,0 +1,1 @@
+//! When mail goes: messages, recipients, retries and limits as one pure state machine.

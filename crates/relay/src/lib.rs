@@ -1,0 +1,1 @@
+//! The relay: listeners, drivers of the machines, policy chain, dispatch, egress, admin.

@@ -1,0 +1,1 @@
+//! SMTP as sans-IO state machines, and the words every other crate speaks.

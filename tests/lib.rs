@@ -1,0 +1,1 @@
+//! Nothing lives here: the tests are the targets beside this file.

@@ -1,0 +1,1 @@
+//! Stand-ins for tests, the only place where fakes live.
