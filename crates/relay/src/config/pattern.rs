@@ -1,0 +1,167 @@
+//! Networks and patterns: who may relay, which mail a plugin sees.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use smtp::{Domain, ReversePath};
+
+/// A set of networks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Networks(Vec<IpNet>);
+
+impl Networks {
+    /// The set of these networks.
+    pub fn new(networks: impl IntoIterator<Item = IpNet>) -> Self {
+        Self(networks.into_iter().collect())
+    }
+
+    /// 127.0.0.0/8 and ::1: who may relay when nobody else is named.
+    pub fn loopback() -> Self {
+        let v4 = IpNet::new_assert(IpAddr::from([127, 0, 0, 0]), 8);
+        let v6 = IpNet::new_assert(IpAddr::from(std::net::Ipv6Addr::LOCALHOST), 128);
+        Self(vec![v4, v6])
+    }
+
+    /// Whether `address` is in one of them. An IPv4 address that came in
+    /// through an IPv6 socket counts as IPv4.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.0.iter().any(|network| network.contains(&address))
+    }
+
+    /// The networks.
+    pub fn iter(&self) -> impl Iterator<Item = &IpNet> {
+        self.0.iter()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// A pattern for mail domains: `example.com` (that domain), `*.example.com`
+/// (everything below it, not itself) or `*`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DomainPattern {
+    /// Every domain.
+    Any,
+    /// This domain.
+    Exact(Domain),
+    /// The domains below this one.
+    Below(Domain),
+}
+
+impl DomainPattern {
+    /// The pattern in `text`; none where it is not one.
+    pub fn parse(text: &str) -> Option<Self> {
+        if text == "*" {
+            return Some(Self::Any);
+        }
+        match text.strip_prefix("*.") {
+            Some(suffix) => suffix.parse().ok().map(Self::Below),
+            None => text.parse().ok().map(Self::Exact),
+        }
+    }
+
+    /// Whether `domain` matches.
+    pub fn matches(&self, domain: &Domain) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Exact(exact) => exact == domain,
+            Self::Below(parent) => is_below(domain.as_str(), parent.as_str()),
+        }
+    }
+}
+
+impl fmt::Display for DomainPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("*"),
+            Self::Exact(domain) => f.write_str(domain.as_str()),
+            Self::Below(domain) => write!(f, "*.{}", domain.as_str()),
+        }
+    }
+}
+
+/// A pattern for reverse-paths: `user@example.com`, a [`DomainPattern`] for
+/// the domain, or `<>` for the null reverse-path. Local parts are compared
+/// octet by octet (RFC 5321 section 2.4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SenderPattern {
+    /// The null reverse-path.
+    Null,
+    /// One mailbox.
+    Mailbox(smtp::Mailbox),
+    /// Every mailbox of matching domains; not the null reverse-path.
+    Domain(DomainPattern),
+}
+
+impl SenderPattern {
+    /// The pattern in `text`; none where it is not one.
+    pub fn parse(text: &str) -> Option<Self> {
+        if text == "<>" {
+            Some(Self::Null)
+        } else if text.contains('@') {
+            text.parse().ok().map(Self::Mailbox)
+        } else {
+            DomainPattern::parse(text).map(Self::Domain)
+        }
+    }
+
+    /// Whether `sender` matches.
+    pub fn matches(&self, sender: &ReversePath) -> bool {
+        match (self, sender) {
+            (Self::Null, ReversePath::Null) => true,
+            (Self::Mailbox(wanted), ReversePath::Mailbox(mailbox)) => wanted == mailbox,
+            (Self::Domain(pattern), ReversePath::Mailbox(mailbox)) => {
+                pattern.matches(&mailbox.domain)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// What a plugin's `route_hosts` may hold: a host name, `*.suffix`, `*`, an
+/// address or a network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostPattern {
+    /// Names.
+    Name(DomainPattern),
+    /// Addresses.
+    Network(IpNet),
+}
+
+impl HostPattern {
+    /// The pattern in `text`; none where it is not one.
+    pub fn parse(text: &str) -> Option<Self> {
+        let bare = text.trim_start_matches('[').trim_end_matches(']');
+        if let Ok(address) = bare.parse::<IpAddr>() {
+            return Some(Self::Network(IpNet::from(address.to_canonical())));
+        }
+        if let Ok(network) = text.parse::<IpNet>() {
+            return Some(Self::Network(network.trunc()));
+        }
+        DomainPattern::parse(text).map(Self::Name)
+    }
+}
+
+impl fmt::Display for HostPattern {
+    /// As it is written in the configuration; one address without its prefix length.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(pattern) => pattern.fmt(f),
+            Self::Network(network) if network.prefix_len() == network.max_prefix_len() => {
+                network.addr().fmt(f)
+            }
+            Self::Network(network) => network.fmt(f),
+        }
+    }
+}
+
+/// Whether `name` ends in a dot and `parent`. Both lower case.
+fn is_below(name: &str, parent: &str) -> bool {
+    name.strip_suffix(parent)
+        .is_some_and(|front| front.len() > 1 && front.ends_with('.'))
+}
