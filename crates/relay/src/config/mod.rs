@@ -13,6 +13,7 @@
 
 mod check;
 mod check_plugin;
+mod check_sections;
 mod next_hop;
 mod pattern;
 mod report;
@@ -26,11 +27,11 @@ use std::path::{Path, PathBuf};
 
 use smtp::Domain;
 
-pub use pattern::{DomainPattern, HostPattern, Networks, SenderPattern};
+pub use pattern::{DomainPattern, Networks, SenderPattern};
 pub use report::{ConfigErrors, Diagnostic, Report, Severity};
 pub use types::{
     AdminConfig, DeliveryConfig, DnsConfig, LimitsConfig, ListenerConfig, LogConfig, LogFormat,
-    OnError, PluginConfig, PluginFilter, PluginGrants, PluginLimits, QueueConfig, SmarthostConfig,
+    OnError, PluginConfig, PluginFilter, QueueConfig, SmarthostConfig,
     SmarthostHost, StorageConfig, TlsConfig, TlsMode,
 };
 
@@ -66,6 +67,18 @@ pub struct Config {
     pub plugins: Vec<PluginConfig>,
     /// What is allowed but probably not meant.
     pub warnings: Report,
+    /// Files that it names, for [`Config::check_files`].
+    file_mentions: Vec<FileMention>,
+}
+
+/// Where the configuration names a file that must be there.
+#[derive(Clone, Debug)]
+struct FileMention {
+    key: String,
+    span: std::ops::Range<usize>,
+    path: PathBuf,
+    /// What would make it right.
+    help: &'static str,
 }
 
 impl Config {

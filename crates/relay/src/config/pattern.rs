@@ -1,9 +1,9 @@
 //! Networks and patterns: who may relay, which mail a plugin sees.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use smtp::{Domain, ReversePath};
 
 /// A set of networks.
@@ -18,9 +18,8 @@ impl Networks {
 
     /// 127.0.0.0/8 and ::1: who may relay when nobody else is named.
     pub fn loopback() -> Self {
-        let v4 = IpNet::new_assert(IpAddr::from([127, 0, 0, 0]), 8);
-        let v6 = IpNet::new_assert(IpAddr::from(std::net::Ipv6Addr::LOCALHOST), 128);
-        Self(vec![v4, v6])
+        let v4 = Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8);
+        Self(vec![v4.into(), IpAddr::from(Ipv6Addr::LOCALHOST).into()])
     }
 
     /// Whether `address` is in one of them. An IPv4 address that came in
@@ -60,7 +59,7 @@ impl DomainPattern {
             return Some(Self::Any);
         }
         match text.strip_prefix("*.") {
-            Some(suffix) => suffix.parse().ok().map(Self::Below),
+            Some(suffix) => host_name(suffix).map(Self::Below),
             None => text.parse().ok().map(Self::Exact),
         }
     }
@@ -116,48 +115,16 @@ impl SenderPattern {
             (Self::Null, ReversePath::Null) => true,
             (Self::Mailbox(wanted), ReversePath::Mailbox(mailbox)) => wanted == mailbox,
             (Self::Domain(pattern), ReversePath::Mailbox(mailbox)) => {
-                pattern.matches(&mailbox.domain)
+                pattern.matches(mailbox.domain())
             }
             _ => false,
         }
     }
 }
 
-/// What a plugin's `route_hosts` may hold: a host name, `*.suffix`, `*`, an
-/// address or a network.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HostPattern {
-    /// Names.
-    Name(DomainPattern),
-    /// Addresses.
-    Network(IpNet),
-}
-
-impl HostPattern {
-    /// The pattern in `text`; none where it is not one.
-    pub fn parse(text: &str) -> Option<Self> {
-        let bare = text.trim_start_matches('[').trim_end_matches(']');
-        if let Ok(address) = bare.parse::<IpAddr>() {
-            return Some(Self::Network(IpNet::from(address.to_canonical())));
-        }
-        if let Ok(network) = text.parse::<IpNet>() {
-            return Some(Self::Network(network.trunc()));
-        }
-        DomainPattern::parse(text).map(Self::Name)
-    }
-}
-
-impl fmt::Display for HostPattern {
-    /// As it is written in the configuration; one address without its prefix length.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Name(pattern) => pattern.fmt(f),
-            Self::Network(network) if network.prefix_len() == network.max_prefix_len() => {
-                network.addr().fmt(f)
-            }
-            Self::Network(network) => network.fmt(f),
-        }
-    }
+/// A domain that is no address literal: there is nothing below one.
+fn host_name(text: &str) -> Option<Domain> {
+    text.parse().ok().filter(|domain: &Domain| !domain.is_literal())
 }
 
 /// Whether `name` ends in a dot and `parent`. Both lower case.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use smtp::Domain;
 
-use super::pattern::{DomainPattern, HostPattern, Networks, SenderPattern};
+use super::pattern::{DomainPattern, Networks, SenderPattern};
 
 /// One `[[listener]]`, or one address of the short form `listen`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,8 +65,12 @@ pub struct StorageConfig {
     pub segment_size_bytes: u64,
     /// Most operations that share one sync.
     pub batch_count: usize,
-    /// Most content that shares one sync.
+    /// Content after which a batch is closed.
     pub batch_size_bytes: u64,
+    /// Emptied segment files kept for reuse.
+    pub spare_segments_count: usize,
+    /// Limit for all files of the spool; none: the file system's.
+    pub max_size_bytes: Option<u64>,
 }
 
 /// What one peer may ask for, and all of them together.
@@ -100,18 +104,23 @@ pub struct LimitsConfig {
     pub shutdown_timeout: Duration,
 }
 
-/// Retries, expiry and concurrency.
+/// Retries, expiry and concurrency. The defaults are those of the `queue` crate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueConfig {
     /// Time until the next attempt after the first, second… one; the last
-    /// repeats. Never empty.
+    /// repeats. Never empty, none of them zero.
     pub retry: Vec<Duration>,
+    /// Chance added to and taken from each of them, so that mail deferred
+    /// together does not come back together; at most 50.
+    pub retry_jitter_percent: u8,
     /// Age at which undelivered recipients are given up.
     pub expires_after: Duration,
     /// The same for messages with the null reverse-path.
     pub bounce_expires_after: Duration,
     /// Most messages in memory for routing and delivery.
     pub active_messages_count: usize,
+    /// The part of them that mail from the spool leaves to fresh mail.
+    pub reserved_for_fresh_count: usize,
     /// Most simultaneous attempts to one destination.
     pub concurrency_count: u32,
     /// Simultaneous attempts to a destination that is not known yet.
@@ -120,10 +129,10 @@ pub struct QueueConfig {
     pub ready_per_destination_count: usize,
     /// Failures in a row that suspend a destination.
     pub failures_to_suspend_count: u32,
-    /// How long a destination is suspended.
+    /// How long a destination is suspended at first; it doubles.
     pub suspend: Duration,
-    /// Attempts that a message remembers.
-    pub history_count: usize,
+    /// The longest that it is suspended.
+    pub suspend_max: Duration,
 }
 
 /// The resolver and its cache.
@@ -239,32 +248,17 @@ pub struct PluginConfig {
     /// What a failed call means.
     pub on_error: OnError,
     /// The file must have this digest.
-    pub sha256: Option<[u8; 32]>,
+    pub sha256: Option<plugin::Digest>,
     /// What one call may spend.
-    pub limits: PluginLimits,
+    pub limits: plugin::Limits,
     /// Which mail it is asked about.
     pub filter: PluginFilter,
     /// Header fields whose values the routing phase sees, lower case.
     pub route_headers: Vec<String>,
     /// What it may do.
-    pub grants: PluginGrants,
+    pub grants: plugin::Grants,
     /// Its own section, `[plugin.config]`.
     pub config: toml::Table,
-}
-
-/// What one call of a plugin may spend.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PluginLimits {
-    /// Processor time.
-    pub cpu: Duration,
-    /// Elapsed time, look-ups included.
-    pub wall: Duration,
-    /// Linear memory.
-    pub memory_bytes: u64,
-    /// Calls of the host's functions.
-    pub host_calls_count: u32,
-    /// Calls of this plugin at a time; more wait.
-    pub concurrency_count: usize,
 }
 
 /// Which mail a plugin is asked about: all of these must match, and an empty
@@ -277,19 +271,4 @@ pub struct PluginFilter {
     pub domains: Vec<DomainPattern>,
     /// The reverse-path.
     pub senders: Vec<SenderPattern>,
-}
-
-/// What a plugin may do. Nothing unless given.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PluginGrants {
-    /// DNS look-ups of its own.
-    pub dns: bool,
-    /// Octets of the body that it may read; 0: none.
-    pub body_bytes: u64,
-    /// Next hops that it may name; candidates found by DNS need no grant.
-    pub route_hosts: Vec<HostPattern>,
-    /// Credentials that it may name.
-    pub credentials: Vec<String>,
-    /// Pools of source addresses that it may name.
-    pub source_pools: Vec<String>,
 }
