@@ -137,6 +137,7 @@ pub(super) fn queue(mut section: Section<'_>) -> QueueConfig {
 fn retry(section: &mut Section<'_>) -> (Vec<Duration>, u8) {
     let default = RetrySchedule::default();
     let jitter = section.count("retry_jitter_percent", 10, 0..=50);
+    let default = RetrySchedule::default();
     let default = default.intervals_ms().iter().copied().map(Duration::from_millis).collect();
     let wanted = "a list of durations, as in [\"5m\", \"1h\"]";
     let Some(members) = section.list("retry", wanted) else { return (default, jitter) };
