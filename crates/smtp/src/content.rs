@@ -79,10 +79,6 @@ impl DotUnstuffer {
 
     /// Reads on in `input` and takes from its front what it has read. To be
     /// called until it returns [`Unstuffed::More`] or [`Unstuffed::End`].
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "each call lends another input"
-    )]
     pub fn next(&mut self, input: &mut Bytes) -> Unstuffed {
         loop {
             if let Some(fault) = self.fault
@@ -141,8 +137,10 @@ impl DotUnstuffer {
                     self.position = Position::LineStart;
                 }
                 _ => {
-                    self.set_fault(BareLineBreak::CarriageReturn);
                     self.position = Position::Middle;
+                    if self.set_fault(BareLineBreak::CarriageReturn) {
+                        return Scan::UpTo(0);
+                    }
                 }
             }
         }
@@ -162,7 +160,9 @@ impl DotUnstuffer {
             };
             at += found + 1;
             if input[at - 1] == b'\n' {
-                self.set_fault(BareLineBreak::LineFeed);
+                if self.set_fault(BareLineBreak::LineFeed) {
+                    return Scan::UpTo(at);
+                }
                 continue;
             }
             match input.get(at) {
@@ -170,7 +170,11 @@ impl DotUnstuffer {
                     at += 1;
                     self.position = Position::LineStart;
                 }
-                Some(_) => self.set_fault(BareLineBreak::CarriageReturn),
+                Some(_) => {
+                    if self.set_fault(BareLineBreak::CarriageReturn) {
+                        return Scan::UpTo(at);
+                    }
+                }
                 None => {
                     self.position = Position::AfterCr;
                     return Scan::UpTo(at);
@@ -179,8 +183,12 @@ impl DotUnstuffer {
         }
     }
 
-    fn set_fault(&mut self, fault: BareLineBreak) {
+    /// Whether it is the first one: the scan stops there, so that what was
+    /// found before the fault does not depend on how the input was cut.
+    fn set_fault(&mut self, fault: BareLineBreak) -> bool {
+        let is_first = self.fault.is_none();
         self.fault.get_or_insert(fault);
+        is_first
     }
 }
 
