@@ -1,1 +1,57 @@
 //! The WebAssembly policy host: the only crate that knows wasmtime.
+//!
+//! A [`PluginHost`] loads components ([`PluginSpec`]) into [`Plugin`]s; a
+//! [`PluginSlot`] lets a running relay change one for another. A call
+//! ([`Plugin::route`]) gets a new instance, a [`RouteRequest`] and a
+//! [`CallEnvironment`] for what it asks while it runs, and ends in checked
+//! [`Verdict`]s or in a [`CallFailure`] with a [`FailureReason`].
+//!
+//! What cannot be seen from the types: nothing a guest does stops another task of
+//! the runtime for longer than a tick; nothing it answers reaches the relay
+//! unchecked; a failed call leaves nothing behind.
+
+mod attribute;
+mod bindings;
+mod cache;
+mod call;
+mod check;
+mod config_tree;
+mod digest;
+mod environment;
+mod error;
+mod grants;
+mod host;
+mod imports;
+mod limits;
+mod load;
+mod meter;
+mod plugin;
+mod profile;
+mod request;
+mod run;
+mod slot;
+mod state;
+mod text;
+mod ticker;
+mod verdict;
+
+pub use call::{CallStats, LogLevel, LogLine, RouteCall};
+pub use digest::{Digest, DigestError};
+pub use environment::{
+    Answer, AuthResult, AuthSummary, BodyType, CallEnvironment, Candidate, CandidateOrigin,
+    EmptyEnvironment, HeaderField, HostHealth, Ingress, LookupFailure, Peer, Question, Sender,
+    TlsFacts,
+};
+pub use error::{CallFailure, FailureReason, HostError, LoadError};
+pub use grants::{Grants, HopPattern, HopPatternError};
+pub use host::{
+    Allocation, Clock, DiscardMetrics, HostOptions, MetricSink, PluginHost, PluginSpec,
+};
+pub use limits::Limits;
+pub use plugin::{Inspection, Plugin};
+pub use request::{MAX_RECIPIENTS, Notify, Recipient, RouteRequest};
+pub use slot::PluginSlot;
+pub use verdict::{
+    AddressFamily, CandidateChange, Decision, Endpoint, Flow, HopChoice, HostPattern,
+    HostPatternError, MxEdit, NextHop, Protocol, Settings, TlsPolicy, Verdict,
+};

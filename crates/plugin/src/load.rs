@@ -1,0 +1,308 @@
+//! From a file to a plugin that may be called: read, pin, compile, look at what
+//! it exports and imports, link, start, check its configuration.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{Component, InstancePre};
+
+use crate::bindings::{lifecycle, routing_phase};
+use crate::digest::Digest;
+use crate::environment::EmptyEnvironment;
+use crate::error::LoadError;
+use crate::host::{HostCore, PluginSpec, TABLE_ELEMENTS_MAX};
+use crate::imports::FUNCTIONS;
+use crate::plugin::{Inspection, Loaded, Plugin};
+use crate::profile::Profile;
+use crate::run::Run;
+use crate::state::CallState;
+
+/// Where the contract's interfaces are.
+const PACKAGE: &str = "waypost:policy/";
+/// The track of the contract that this relay speaks: within it versions differ
+/// only by functions that were added.
+const TRACK: &str = "0.1.";
+
+/// A component and what is known from its octets.
+struct Compiled {
+    component: Component,
+    size_bytes: u64,
+    sha256: Digest,
+    from_cache: bool,
+}
+
+pub(crate) async fn load(host: &Arc<HostCore>, spec: PluginSpec) -> Result<Plugin, LoadError> {
+    check_limits(host, &spec)?;
+    let compiled = {
+        let host = Arc::clone(host);
+        let (path, pin) = (spec.path.clone(), spec.sha256);
+        tokio::task::spawn_blocking(move || compile(&host, &path, pin))
+            .await
+            .map_err(|error| match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_cancelled) => LoadError::ShuttingDown,
+            })??
+    };
+    let path = spec.path.clone();
+    let component = &compiled.component;
+    let exports = export_names(host, component);
+    if !exports.iter().any(|name| is_ours(name, "routing-phase")) {
+        return Err(LoadError::NoRoutingPhase { path, exports });
+    }
+    let imports = import_names(host, component, &path)?;
+    let pre = link(host, component, &path)?;
+    let mismatch = |error: wasmtime::Error| LoadError::Mismatch {
+        path: path.clone(),
+        detail: format!("{error:#}"),
+    };
+    let routing = routing_phase::GuestIndices::new(&pre).map_err(mismatch)?;
+    let lifecycle = exports
+        .iter()
+        .any(|name| is_ours(name, "lifecycle"))
+        .then(|| lifecycle::GuestIndices::new(&pre).map_err(mismatch))
+        .transpose()?;
+    let mut loaded = Loaded {
+        host: Arc::clone(host),
+        pre,
+        routing,
+        lifecycle,
+        calls: Semaphore::new(spec.limits.concurrency),
+        inspection: Inspection {
+            name: spec.name.clone(),
+            path,
+            size_bytes: compiled.size_bytes,
+            sha256: compiled.sha256,
+            identity: None,
+            exports,
+            imports,
+            from_cache: compiled.from_cache,
+        },
+        profile: Arc::new(Profile::new(spec, Arc::clone(&host.options.clock))),
+    };
+    loaded.inspection.identity = start(&loaded).await?;
+    Ok(Plugin(Arc::new(loaded)))
+}
+
+fn check_limits(host: &HostCore, spec: &PluginSpec) -> Result<(), LoadError> {
+    let limits = &spec.limits;
+    let micros =
+        |duration: std::time::Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    let day_micros = 24 * 3600 * 1_000_000;
+    let most_memory = host.options.memory_bytes_max as u64;
+    let ranges = [
+        ("cpu (in µs)", micros(limits.cpu), day_micros),
+        ("wall (in µs)", micros(limits.wall), day_micros),
+        ("memory_bytes", limits.memory_bytes as u64, most_memory),
+        (
+            "table_elements",
+            limits.table_elements as u64,
+            TABLE_ELEMENTS_MAX as u64,
+        ),
+        (
+            "host_calls",
+            u64::from(limits.host_calls),
+            u64::from(u32::MAX),
+        ),
+        ("data_bytes", limits.data_bytes as u64, most_memory),
+        (
+            "concurrency",
+            limits.concurrency as u64,
+            Semaphore::MAX_PERMITS as u64,
+        ),
+    ];
+    match ranges
+        .into_iter()
+        .find(|(_, value, most)| *value == 0 || value > most)
+    {
+        None => Ok(()),
+        Some((limit, value, most)) => Err(LoadError::Limit {
+            plugin: spec.name.clone(),
+            limit,
+            value,
+            most,
+        }),
+    }
+}
+
+/// Reads and compiles; takes seconds for large components.
+fn compile(host: &HostCore, path: &Path, pin: Option<Digest>) -> Result<Compiled, LoadError> {
+    let octets = std::fs::read(path).map_err(|source| LoadError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    let sha256 = Digest::of(&octets);
+    if let Some(expected) = pin
+        && expected != sha256
+    {
+        return Err(LoadError::Pin {
+            path: path.to_owned(),
+            expected,
+            found: sha256,
+        });
+    }
+    let not_a_component = |detail: String| LoadError::NotAComponent {
+        path: path.to_owned(),
+        detail,
+    };
+    if let Some(what) = not_a_component_because(&octets) {
+        return Err(not_a_component(what.to_owned()));
+    }
+    let cached = host
+        .cache
+        .as_ref()
+        .and_then(|cache| cache.get(&host.engine, sha256));
+    let from_cache = cached.is_some();
+    let component = match cached {
+        Some(component) => component,
+        None => {
+            let component = Component::from_binary(&host.engine, &octets)
+                .map_err(|error| not_a_component(format!("{error:#}")))?;
+            if let Some(cache) = &host.cache {
+                cache.put(&component, sha256);
+            }
+            component
+        }
+    };
+    Ok(Compiled {
+        component,
+        size_bytes: octets.len() as u64,
+        sha256,
+        from_cache,
+    })
+}
+
+/// What a file is by its first octets, unless it is a component.
+fn not_a_component_because(octets: &[u8]) -> Option<&'static str> {
+    match octets.get(..8) {
+        Some([0, b'a', b's', b'm', _, _, 1, 0]) => None,
+        Some([0, b'a', b's', b'm', _, _, 0, 0]) => Some(
+            "it is a core module; build it for wasm32-wasip2, or make it one with `wasm-tools component new`",
+        ),
+        _ => Some("it is no WebAssembly at all"),
+    }
+}
+
+fn is_ours(name: &str, interface: &str) -> bool {
+    name.strip_prefix(PACKAGE)
+        .and_then(|rest| rest.strip_prefix(interface)?.strip_prefix('@'))
+        .is_some_and(|version| version.starts_with(TRACK))
+}
+
+fn export_names(host: &HostCore, component: &Component) -> Vec<String> {
+    let component_type = component.component_type();
+    let exports = component_type.exports(&host.engine);
+    exports.map(|(name, _)| name.to_owned()).collect()
+}
+
+/// Names of the imports; an error where one is the contract's but not ours: the
+/// author should learn that at load, not from a trap at the first message.
+fn import_names(
+    host: &HostCore,
+    component: &Component,
+    path: &Path,
+) -> Result<Vec<String>, LoadError> {
+    let unknown = |import: String| LoadError::UnknownImport {
+        path: path.to_owned(),
+        import,
+    };
+    let component_type = component.component_type();
+    let mut names = Vec::new();
+    for (name, import) in component_type.imports(&host.engine) {
+        names.push(name.to_owned());
+        if !name.starts_with("waypost:") {
+            continue;
+        }
+        let Some((_, functions)) = FUNCTIONS.iter().find(|(known, _)| is_ours(name, known)) else {
+            return Err(unknown(name.to_owned()));
+        };
+        let ComponentItem::ComponentInstance(interface) = import.ty else {
+            return Err(unknown(name.to_owned()));
+        };
+        for (function, item) in interface.exports(&host.engine) {
+            let is_function = matches!(item.ty, ComponentItem::ComponentFunc(_));
+            if is_function && !functions.contains(&function) {
+                return Err(unknown(format!("{name}#{function}")));
+            }
+        }
+    }
+    Ok(names)
+}
+
+fn link(
+    host: &HostCore,
+    component: &Component,
+    path: &Path,
+) -> Result<InstancePre<CallState>, LoadError> {
+    let mismatch = |error: wasmtime::Error| LoadError::Mismatch {
+        path: path.to_owned(),
+        detail: format!("{error:#}"),
+    };
+    let mut linker = host.linker.clone();
+    // Toolchains import WASI whether it is used or not; using it is a trap.
+    linker
+        .define_unknown_imports_as_traps(component)
+        .map_err(mismatch)?;
+    linker.instantiate_pre(component).map_err(mismatch)
+}
+
+/// Makes an instance, asks who it is and what it says of its configuration.
+async fn start(plugin: &Loaded) -> Result<Option<(String, String)>, LoadError> {
+    let name = &plugin.profile.name;
+    let failed = |step| {
+        move |failure| LoadError::Start {
+            plugin: name.clone(),
+            step,
+            failure: Box::new(failure),
+        }
+    };
+    let (_permits, queued) = plugin.admit().await.map_err(failed("instantiate"))?;
+    let new_run = || {
+        Run::new(
+            plugin,
+            plugin.state(None, Arc::new(EmptyEnvironment)),
+            queued,
+        )
+    };
+    let made = new_run()
+        .with_instance(false, |_, _, _| Box::pin(async { Ok(()) }))
+        .await;
+    made.map_err(failed("instantiate"))?;
+    if plugin.lifecycle.is_none() {
+        return Ok(None);
+    }
+    let identity = new_run()
+        .with_instance(false, |plugin, store, instance| {
+            Box::pin(async move {
+                let guest = lifecycle_of(plugin).load(&mut *store, &instance)?;
+                Ok(guest.call_identify(store).await?)
+            })
+        })
+        .await
+        .map_err(failed("identify"))?;
+    let messages = new_run()
+        .with_instance(false, |plugin, store, instance| {
+            Box::pin(async move {
+                let guest = lifecycle_of(plugin).load(&mut *store, &instance)?;
+                Ok(guest.call_check_config(store).await?)
+            })
+        })
+        .await
+        .map_err(failed("check-config"))?;
+    if !messages.is_empty() {
+        return Err(LoadError::ConfigRefused {
+            plugin: name.clone(),
+            messages: messages
+                .iter()
+                .map(|message| crate::text::one_line(message, 500))
+                .collect(),
+        });
+    }
+    Ok(Some((identity.name, identity.version)))
+}
+
+fn lifecycle_of(plugin: &Loaded) -> &lifecycle::GuestIndices {
+    let indices = plugin.lifecycle.as_ref();
+    indices.expect("asked only of a plugin that exports `lifecycle`")
+}

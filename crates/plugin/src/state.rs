@@ -1,0 +1,92 @@
+//! What one call knows while it runs: the data of its store.
+
+use std::sync::Arc;
+
+use smtp::Domain;
+use tokio::time::Instant;
+
+use crate::call::{CallStats, LogLine};
+use crate::environment::{CallEnvironment, HeaderField};
+use crate::meter::{CpuMeter, MemoryMeter};
+use crate::profile::Profile;
+use crate::request::RouteRequest;
+
+/// A reason of ours to stop a guest, carried through the engine as an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Stop {
+    #[error("over its budget of CPU time")]
+    Cpu,
+    #[error("over its number of host calls")]
+    HostCalls,
+}
+
+/// The data of a store.
+pub(crate) struct CallState {
+    pub(crate) profile: Arc<Profile>,
+    pub(crate) request: Option<Arc<RouteRequest>>,
+    pub(crate) environment: Arc<dyn CallEnvironment>,
+    pub(crate) memory: MemoryMeter,
+    pub(crate) cpu: Arc<CpuMeter>,
+    pub(crate) metrics: Arc<dyn crate::host::MetricSink>,
+    pub(crate) deadline: Instant,
+    pub(crate) host_calls: u32,
+    /// Hosts of the candidates that the guest was given; `None`: not asked.
+    pub(crate) candidates: Option<Vec<Domain>>,
+    pub(crate) headers: Option<Arc<[HeaderField]>>,
+    pub(crate) attributes: Vec<(String, Option<String>)>,
+    pub(crate) log: LogBook,
+    pub(crate) random: u64,
+    /// The guest was asked for its verdict: what fails now may be its answer.
+    pub(crate) started_route: bool,
+}
+
+/// Log lines of one call.
+#[derive(Debug, Default)]
+pub(crate) struct LogBook {
+    /// Kept for whoever wants them.
+    pub(crate) kept: Vec<LogLine>,
+    pub(crate) line_count: u32,
+    pub(crate) dropped_count: u32,
+    /// The last error line: guests log what they die of.
+    pub(crate) last_error: Option<String>,
+}
+
+impl CallState {
+    /// Counts host calls and stops the guest when there are too many.
+    pub(crate) fn charge(&mut self, count: usize) -> wasmtime::Result<()> {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        self.host_calls = self.host_calls.saturating_add(count);
+        if self.host_calls > self.profile.limits.host_calls {
+            return Err(Stop::HostCalls.into());
+        }
+        Ok(())
+    }
+
+    /// The time as the guest is told it.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.environment
+            .now_ms()
+            .unwrap_or_else(|| (self.profile.clock)())
+    }
+
+    /// The next random number: SplitMix64, so that a seed replays a call.
+    pub(crate) fn next_random(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.random;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// What the call cost as far as its state knows.
+    pub(crate) fn take_stats(&mut self) -> CallStats {
+        CallStats {
+            cpu: self.cpu.spent(),
+            memory_peak_bytes: self.memory.used_bytes(),
+            host_calls: self.host_calls,
+            log_lines_dropped: self.log.dropped_count,
+            log: std::mem::take(&mut self.log.kept),
+            ..CallStats::default()
+        }
+    }
+}
