@@ -1,1 +1,3 @@
 //! The relay: listeners, drivers of the machines, policy chain, dispatch, egress, admin.
+
+pub mod config;

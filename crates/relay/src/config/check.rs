@@ -36,18 +36,32 @@ pub(super) fn parse(
     let notes = Notes::new(!syntax_errors.is_empty());
     let config = check(tree.get_ref(), &notes, file, host_name);
     let (found, asked) = notes.into_parts();
-    let mut diagnostics: Vec<Diagnostic> = syntax_errors.iter().map(syntax_error).collect();
-    let broken_lines: Vec<usize> =
-        diagnostics.iter().filter_map(|d| Some(line_of(text, d.span.as_ref()?.start))).collect();
+    let mut broken_lines = BTreeSet::new();
+    let mut diagnostics: Vec<Diagnostic> = Vec::new();
+    for error in &syntax_errors {
+        let start = error.span().unwrap_or_default().start;
+        // The parser often finds several faults in what is one for the eye.
+        if broken_lines.insert(line_of(text, start)) {
+            diagnostics.push(syntax_error(error));
+        }
+    }
     // What was made of a broken line says nothing more about it.
     diagnostics.extend(found.into_iter().filter(|diagnostic| {
-        let line = diagnostic.span.as_ref().map(|span| line_of(text, span.start));
+        let line = diagnostic
+            .span
+            .as_ref()
+            .map(|span| line_of(text, span.start));
         line.is_none_or(|line| !broken_lines.contains(&line))
     }));
-    let failed = diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error);
+    let failed = diagnostics
+        .iter()
+        .any(|diagnostic| diagnostic.severity == Severity::Error);
     let report = Report::new(file, Arc::from(text), diagnostics);
     let result = match config {
-        Some(config) if !failed => Ok(Config { warnings: report, ..config }),
+        Some(config) if !failed => Ok(Config {
+            warnings: report,
+            ..config
+        }),
         _ => Err(ConfigErrors::new(report)),
     };
     (result, asked)
@@ -65,14 +79,23 @@ pub(super) fn check_files(config: &Config) -> Result<(), ConfigErrors> {
             Err(error) => format!("cannot read {}: {error}", mention.path.display()),
         };
         let wrong = Wrong::new(fault, mention.help);
-        notes.add(Severity::Error, &mention.key, Some(mention.span.clone()), wrong);
+        notes.add(
+            Severity::Error,
+            &mention.key,
+            Some(mention.span.clone()),
+            wrong,
+        );
     }
     let (diagnostics, _) = notes.into_parts();
     if diagnostics.is_empty() {
         return Ok(());
     }
     let (name, text) = config.warnings.source();
-    Err(ConfigErrors::new(Report::new(Path::new(name), Arc::clone(text), diagnostics)))
+    Err(ConfigErrors::new(Report::new(
+        Path::new(name),
+        Arc::clone(text),
+        diagnostics,
+    )))
 }
 
 fn syntax_error(error: &toml::de::Error) -> Diagnostic {
@@ -112,7 +135,10 @@ fn check(tree: &DeTable<'_>, notes: &Notes, file: &Path, host_name: &str) -> Opt
     let admin = admin(root.section("admin"));
     let log = check_sections::log(root.section("log"));
     let tls = tls(&mut root, directory, &mut mentions);
-    let names: Vec<&str> = listeners.iter().map(|listener| listener.name.as_str()).collect();
+    let names: Vec<&str> = listeners
+        .iter()
+        .map(|listener| listener.name.as_str())
+        .collect();
     let plugins = check_plugin::plugins(&mut root, notes, directory, &names, &mut mentions);
     warn_of_reach(&mut root, &listeners);
     warn_of_loop(&mut root, &ehlo, &smarthosts, &listeners);
@@ -145,14 +171,21 @@ fn hostname(root: &mut Section<'_>, host_name: &str) -> Option<Domain> {
                 let message = format!(
                     "not set, and the name of this machine, {host_name:?}, is no domain name"
                 );
-                root.fault(Severity::Error, "hostname", Wrong::new(message, HOSTNAME_HELP));
+                root.fault(
+                    Severity::Error,
+                    "hostname",
+                    Wrong::new(message, HOSTNAME_HELP),
+                );
                 None
             }
         };
     };
     let name = node.parsed("a domain name in quotes", host_name_value)?;
     if !name.as_str().contains('.') {
-        node.warning("other servers may refuse a name without a dot", HOSTNAME_HELP);
+        node.warning(
+            "other servers may refuse a name without a dot",
+            HOSTNAME_HELP,
+        );
     }
     Some(name)
 }
@@ -161,7 +194,10 @@ fn hostname(root: &mut Section<'_>, host_name: &str) -> Option<Domain> {
 pub(super) fn host_name_value(text: &str) -> Result<Domain, Wrong> {
     match text.parse::<Domain>() {
         Ok(name) if !name.is_literal() && text.parse::<IpAddr>().is_err() => Ok(name),
-        _ => Err(Wrong::new(format!("{text:?} is not a domain name"), HOSTNAME_HELP)),
+        _ => Err(Wrong::new(
+            format!("{text:?} is not a domain name"),
+            HOSTNAME_HELP,
+        )),
     }
 }
 
@@ -188,7 +224,9 @@ fn listeners(root: &mut Section<'_>, global: &Networks, notes: &Notes) -> Vec<Li
     let mut seen = Seen::default();
     let mut listeners = Vec::new();
     for (index, node) in short.unwrap_or_default().iter().enumerate() {
-        let Some(address) = node.parsed(LISTEN_WANTED, value::socket_address) else { continue };
+        let Some(address) = node.parsed(LISTEN_WANTED, value::socket_address) else {
+            continue;
+        };
         seen.address(address, node, notes);
         let name = format!("smtp-{}", index + 1);
         seen.names.push((name.clone(), node.span()));
@@ -205,7 +243,11 @@ fn listeners(root: &mut Section<'_>, global: &Networks, notes: &Notes) -> Vec<Li
     if silent || listeners.is_empty() {
         if !silent {
             let help = format!("write {LISTEN_LIST}");
-            root.fault(Severity::Error, "listen", Wrong::new("there is no listener", help));
+            root.fault(
+                Severity::Error,
+                "listen",
+                Wrong::new("there is no listener", help),
+            );
         }
         listeners.push(ListenerConfig {
             name: "smtp-1".to_owned(),
@@ -236,7 +278,10 @@ impl Seen {
 
     fn name(&mut self, name: &str, node: &Node<'_>, notes: &Notes) {
         if let Some((_, first)) = self.names.iter().find(|(other, _)| other == name) {
-            let wrong = Wrong::new(format!("there is a {name:?} already"), "choose another name");
+            let wrong = Wrong::new(
+                format!("there is a {name:?} already"),
+                "choose another name",
+            );
             notes.add_repeated(node, first.clone(), wrong);
         }
         self.names.push((name.to_owned(), node.span()));
@@ -288,19 +333,26 @@ fn banner(text: &str) -> Result<String, Wrong> {
     if text.len() <= 200 && text.bytes().all(|octet| (b' '..=b'~').contains(&octet)) {
         return Ok(text.to_owned());
     }
-    Err(Wrong::new("this cannot stand in a greeting", "write at most 200 printable ASCII characters"))
+    Err(Wrong::new(
+        "this cannot stand in a greeting",
+        "write at most 200 printable ASCII characters",
+    ))
 }
 
 /// One string, one table, or a list of either.
 fn smarthosts(root: &mut Section<'_>, tls: TlsMode) -> Vec<SmarthostConfig> {
-    let Some(node) = root.node("smarthost") else { return Vec::new() };
+    let Some(node) = root.node("smarthost") else {
+        return Vec::new();
+    };
     if !node.value().get_ref().is_array() {
         return smarthost(&node, tls).into_iter().collect();
     }
     let members = node.members("a list").unwrap_or_default();
     let mut smarthosts: Vec<SmarthostConfig> = Vec::new();
     for member in &members {
-        let Some(smarthost) = smarthost(member, tls) else { continue };
+        let Some(smarthost) = smarthost(member, tls) else {
+            continue;
+        };
         let same = |other: &SmarthostConfig| {
             (&other.host, other.port) == (&smarthost.host, smarthost.port)
         };
@@ -319,7 +371,11 @@ fn smarthosts(root: &mut Section<'_>, tls: TlsMode) -> Vec<SmarthostConfig> {
 fn smarthost(node: &Node<'_>, tls: TlsMode) -> Option<SmarthostConfig> {
     if !node.is_compound() {
         let (host, port) = node.parsed("\"host\" or \"host:port\"", next_hop::parse)?;
-        return Some(SmarthostConfig { host, port: port.unwrap_or(25), tls });
+        return Some(SmarthostConfig {
+            host,
+            port: port.unwrap_or(25),
+            tls,
+        });
     }
     let mut section = node.section();
     let host = section
@@ -328,7 +384,11 @@ fn smarthost(node: &Node<'_>, tls: TlsMode) -> Option<SmarthostConfig> {
     let port = section.count("port", 25, 1..=u16::MAX);
     let tls = section.choice("tls", tls, &check_sections::TLS_MODES);
     section.finish();
-    Some(SmarthostConfig { host: host?, port, tls })
+    Some(SmarthostConfig {
+        host: host?,
+        port,
+        tls,
+    })
 }
 
 fn storage(root: &mut Section<'_>, directory: &Path) -> StorageConfig {
@@ -348,7 +408,11 @@ pub(super) fn path_value(text: &str) -> Result<PathBuf, Wrong> {
 
 fn admin(mut section: Section<'_>) -> AdminConfig {
     let listen = section
-        .parsed("listen", "an address and a port, as in \"127.0.0.1:9925\"", value::socket_address)
+        .parsed(
+            "listen",
+            "an address and a port, as in \"127.0.0.1:9925\"",
+            value::socket_address,
+        )
         .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9925)));
     let allow_remote = section.boolean("allow_remote", false);
     if !listen.ip().to_canonical().is_loopback() && !allow_remote {
@@ -359,7 +423,10 @@ fn admin(mut section: Section<'_>) -> AdminConfig {
         section.fault(Severity::Error, "listen", Wrong::new(message, help));
     }
     section.finish();
-    AdminConfig { listen, allow_remote }
+    AdminConfig {
+        listen,
+        allow_remote,
+    }
 }
 
 fn tls(
@@ -372,14 +439,22 @@ fn tls(
     let mut file = |key, help| {
         let node = section.required(key, help)?;
         let path = directory.join(node.parsed("the path of a PEM file in quotes", path_value)?);
-        let mention = FileMention { key: node.path.clone(), span: node.span(), path, help };
+        let mention = FileMention {
+            key: node.path.clone(),
+            span: node.span(),
+            path,
+            help,
+        };
         mentions.push(mention.clone());
         Some(mention.path)
     };
     let certificate = file("certificate", "name a PEM file with the certificate chain");
     let key = file("key", "name a PEM file with the private key");
     section.finish();
-    Some(TlsConfig { certificate: certificate?, key: key? })
+    Some(TlsConfig {
+        certificate: certificate?,
+        key: key?,
+    })
 }
 
 /// A listener for everybody through which only this machine may send.
@@ -396,7 +471,11 @@ fn warn_of_reach(root: &mut Section<'_>, listeners: &[ListenerConfig]) {
         );
         let help = "name the networks whose mail this relay takes, as in \
                     relay_from = [\"192.0.2.0/24\"]";
-        let key = if root.node("listen").is_some() { "listen" } else { "listener" };
+        let key = if root.node("listen").is_some() {
+            "listen"
+        } else {
+            "listener"
+        };
         root.fault(Severity::Warning, key, Wrong::new(message, help));
     }
 }
@@ -409,7 +488,9 @@ fn warn_of_loop(
     listeners: &[ListenerConfig],
 ) {
     let is_ours = |smarthost: &SmarthostConfig| {
-        let mut same_port = listeners.iter().filter(|l| l.address.port() == smarthost.port);
+        let mut same_port = listeners
+            .iter()
+            .filter(|l| l.address.port() == smarthost.port);
         match &smarthost.host {
             SmarthostHost::Name(name) => {
                 (name == hostname || name.as_str() == "localhost") && same_port.next().is_some()
@@ -422,7 +503,10 @@ fn warn_of_loop(
     };
     if smarthosts.iter().any(is_ours) {
         let help = "name another host or port";
-        let wrong = Wrong::new("this is one of our own listeners: mail would go in circles", help);
+        let wrong = Wrong::new(
+            "this is one of our own listeners: mail would go in circles",
+            help,
+        );
         root.fault(Severity::Warning, "smarthost", wrong);
     }
 }

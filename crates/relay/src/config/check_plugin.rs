@@ -14,8 +14,11 @@ use super::tree::{Node, Notes, Section};
 use super::types::{OnError, PluginConfig, PluginFilter};
 use super::value::{self, Wrong};
 
-const ON_ERROR: [(&str, OnError); 3] =
-    [("defer", OnError::Defer), ("continue", OnError::Continue), ("reject", OnError::Reject)];
+const ON_ERROR: [(&str, OnError); 3] = [
+    ("defer", OnError::Defer),
+    ("continue", OnError::Continue),
+    ("reject", OnError::Reject),
+];
 
 const PATH_HELP: &str = "name the component (.wasm); a relative path starts at the directory \
                          of this file";
@@ -60,13 +63,19 @@ fn plugin(
         let path = directory.join(node.parsed("a path in quotes", path_value)?);
         if enabled {
             let (key, span, path) = (node.path.clone(), node.span(), path.clone());
-            mentions.push(FileMention { key, span, path, help: PATH_HELP });
+            mentions.push(FileMention {
+                key,
+                span,
+                path,
+                help: PATH_HELP,
+            });
         }
         Some(path)
     });
     let sha256 = section.parsed("sha256", "a digest in quotes", |text| {
         let help = "write the 64 hexadecimal digits that `sha256sum` prints for the file";
-        text.parse().map_err(|error: plugin::DigestError| Wrong::new(error.to_string(), help))
+        text.parse()
+            .map_err(|error: plugin::DigestError| Wrong::new(error.to_string(), help))
     });
     let on_error = section.choice("on_error", OnError::Defer, &ON_ERROR);
     let limits = limits(&mut section);
@@ -74,7 +83,10 @@ fn plugin(
     let headers = "a list of header field names, as in [\"List-Id\"]";
     let route_headers = section.texts("route_headers", headers, field_name);
     let grants = grants(section.section("grants"));
-    let config = section.node("config").and_then(|node| free_table(&node)).unwrap_or_default();
+    let config = section
+        .node("config")
+        .and_then(|node| free_table(&node))
+        .unwrap_or_default();
     section.finish();
     Some(PluginConfig {
         name: name?,
@@ -134,8 +146,16 @@ fn filter(section: &mut Section<'_>, listeners: &[&str]) -> PluginFilter {
     };
     PluginFilter {
         listeners: section.texts("listeners", "a list of listener names", known_listener),
-        domains: section.texts("domains", "a list of domains, as in [\"*.example.com\"]", domain),
-        senders: section.texts("senders", "a list of senders, as in [\"example.com\"]", sender),
+        domains: section.texts(
+            "domains",
+            "a list of domains, as in [\"*.example.com\"]",
+            domain,
+        ),
+        senders: section.texts(
+            "senders",
+            "a list of senders, as in [\"example.com\"]",
+            sender,
+        ),
     }
 }
 
@@ -163,7 +183,10 @@ fn field_name(text: &str) -> Result<String, Wrong> {
         return Ok(text.to_ascii_lowercase());
     }
     let help = "write a name without colon, as in \"List-Id\"";
-    Err(Wrong::new(format!("{text:?} is not the name of a header field"), help))
+    Err(Wrong::new(
+        format!("{text:?} is not the name of a header field"),
+        help,
+    ))
 }
 
 fn free_table(node: &Node<'_>) -> Option<toml::Table> {

@@ -53,18 +53,34 @@ pub(super) fn limits(mut section: Section<'_>) -> LimitsConfig {
         recipients_count: section.count("recipients", 1000, 1..=100_000),
         connections_count: section.count("connections", 1000, 1..=1_000_000),
         connections_per_address_count: section.count("connections_per_address", 250, 1..=1_000_000),
-        messages_per_connection_count: section.count("messages_per_connection", 10_000, 1..=u64::MAX),
+        messages_per_connection_count: section.count(
+            "messages_per_connection",
+            10_000,
+            1..=u64::MAX,
+        ),
         errors_per_connection_count: section.count("errors_per_connection", 20, 1..=1_000_000),
         in_flight_bytes: section.size("in_flight", 256 * MIB, KIB..=TIB),
         command_timeout: section.duration("command_timeout", 5 * MINUTE, TIMEOUT),
         content_idle_timeout: section.duration("content_idle_timeout", 3 * MINUTE, TIMEOUT),
-        content_timeout: section.duration("content_timeout", 30 * MINUTE, TIMEOUT.start().to_owned()..=DAY),
-        session_timeout: section.duration("session_timeout", 2 * HOUR, TIMEOUT.start().to_owned()..=7 * DAY),
+        content_timeout: section.duration(
+            "content_timeout",
+            30 * MINUTE,
+            TIMEOUT.start().to_owned()..=DAY,
+        ),
+        session_timeout: section.duration(
+            "session_timeout",
+            2 * HOUR,
+            TIMEOUT.start().to_owned()..=7 * DAY,
+        ),
         hops_count: section.count("hops", 100, 1..=1000),
         shutdown_timeout: section.duration("shutdown_timeout", 30 * SECOND, Duration::ZERO..=HOUR),
     };
     let message_size = ("message_size", limits.message_size_bytes);
-    ordered(&mut section, message_size, ("in_flight", limits.in_flight_bytes));
+    ordered(
+        &mut section,
+        message_size,
+        ("in_flight", limits.in_flight_bytes),
+    );
     if limits.recipients_count < 100 {
         let help = "RFC 5321 section 4.5.3.1.8 asks for 100 at least";
         let wrong = Wrong::new("clients may not expect so low a limit", help);
@@ -110,20 +126,32 @@ pub(super) fn queue(mut section: Section<'_>) -> QueueConfig {
             1..=1_000_000,
         ),
         suspend: section.duration("suspend", millis(default.suspend_ms), millis(1)..=DAY),
-        suspend_max: section.duration("suspend_max", millis(default.suspend_max_ms), millis(1)..=DAY),
+        suspend_max: section.duration(
+            "suspend_max",
+            millis(default.suspend_max_ms),
+            millis(1)..=DAY,
+        ),
     };
     ordered(
         &mut section,
         ("initial_concurrency", queue.initial_concurrency_count),
         ("concurrency", queue.concurrency_count),
     );
-    ordered(&mut section, ("suspend", queue.suspend), ("suspend_max", queue.suspend_max));
+    ordered(
+        &mut section,
+        ("suspend", queue.suspend),
+        ("suspend_max", queue.suspend_max),
+    );
     if queue.reserved_for_fresh_count >= queue.active_messages_count {
         let message = "nothing of `active_messages` would be left for mail that waits";
         let wrong = Wrong::new(message, "write less than `active_messages`");
         section.fault(Severity::Error, "reserved_for_fresh", wrong);
     }
-    if queue.retry.first().is_some_and(|first| *first >= queue.expires_after) {
+    if queue
+        .retry
+        .first()
+        .is_some_and(|first| *first >= queue.expires_after)
+    {
         let wrong = Wrong::new(
             "mail expires before its second attempt",
             "shorten the first interval of `retry` or raise `expires_after`",
@@ -135,18 +163,30 @@ pub(super) fn queue(mut section: Section<'_>) -> QueueConfig {
 }
 
 fn retry(section: &mut Section<'_>) -> (Vec<Duration>, u8) {
-    let default = RetrySchedule::default();
     let jitter = section.count("retry_jitter_percent", 10, 0..=50);
     let default = RetrySchedule::default();
-    let default = default.intervals_ms().iter().copied().map(Duration::from_millis).collect();
+    let default = default
+        .intervals_ms()
+        .iter()
+        .copied()
+        .map(Duration::from_millis)
+        .collect();
     let wanted = "a list of durations, as in [\"5m\", \"1h\"]";
-    let Some(members) = section.list("retry", wanted) else { return (default, jitter) };
+    let Some(members) = section.list("retry", wanted) else {
+        return (default, jitter);
+    };
     if members.is_empty() {
         let wrong = Wrong::new("there is no interval", format!("write {wanted}"));
         section.fault(Severity::Error, "retry", wrong);
     }
     let range = Duration::from_millis(1)..=30 * DAY;
-    (members.iter().filter_map(|node| node.duration(&range)).collect(), jitter)
+    (
+        members
+            .iter()
+            .filter_map(|node| node.duration(&range))
+            .collect(),
+        jitter,
+    )
 }
 
 pub(super) fn storage(mut section: Section<'_>, directory: PathBuf) -> StorageConfig {
@@ -157,9 +197,15 @@ pub(super) fn storage(mut section: Section<'_>, directory: PathBuf) -> StorageCo
     let batch_size_bytes = section.size("batch_size", default.batch_bytes, KIB..=1024 * MIB);
     let spare_segments_count = section.count("spare_segments", default.spare_count, 0..=10_000);
     // No limit has no notation of its own: leave the key out.
-    let max_size = section.node("max_size").map(|_| section.size("max_size", TIB, MIB..=u64::MAX));
+    let max_size = section
+        .node("max_size")
+        .map(|_| section.size("max_size", TIB, MIB..=u64::MAX));
     if let Some(max_size) = max_size {
-        ordered(&mut section, ("segment_size", segment_size_bytes), ("max_size", max_size));
+        ordered(
+            &mut section,
+            ("segment_size", segment_size_bytes),
+            ("max_size", max_size),
+        );
     }
     section.finish();
     StorageConfig {
@@ -188,7 +234,11 @@ pub(super) fn dns(mut section: Section<'_>) -> DnsConfig {
         ),
         loopback_mx: section.boolean("loopback_mx", false),
     };
-    ordered(&mut section, ("ttl_floor", dns.ttl_floor), ("ttl_ceiling", dns.ttl_ceiling));
+    ordered(
+        &mut section,
+        ("ttl_floor", dns.ttl_floor),
+        ("ttl_ceiling", dns.ttl_ceiling),
+    );
     section.finish();
     dns
 }
@@ -232,5 +282,8 @@ pub(super) fn log(mut section: Section<'_>) -> LogConfig {
         Ok(text.to_owned())
     });
     section.finish();
-    LogConfig { format, level: level.unwrap_or_else(|| "info".to_owned()) }
+    LogConfig {
+        format,
+        level: level.unwrap_or_else(|| "info".to_owned()),
+    }
 }

@@ -31,8 +31,8 @@ pub use pattern::{DomainPattern, Networks, SenderPattern};
 pub use report::{ConfigErrors, Diagnostic, Report, Severity};
 pub use types::{
     AdminConfig, DeliveryConfig, DnsConfig, LimitsConfig, ListenerConfig, LogConfig, LogFormat,
-    OnError, PluginConfig, PluginFilter, QueueConfig, SmarthostConfig,
-    SmarthostHost, StorageConfig, TlsConfig, TlsMode,
+    OnError, PluginConfig, PluginFilter, QueueConfig, SmarthostConfig, SmarthostHost,
+    StorageConfig, TlsConfig, TlsMode,
 };
 
 /// A configuration in which every value was checked.

@@ -44,18 +44,26 @@ pub(super) fn parse_host(host: &str) -> Result<SmarthostHost, Wrong> {
     let numeric = !last_label.is_empty() && last_label.bytes().all(|octet| octet.is_ascii_digit());
     match bare.parse::<Domain>() {
         Ok(name) if name.literal().is_none() && !numeric => Ok(SmarthostHost::Name(name)),
-        _ => Err(Wrong::new(format!("{host:?} is neither a host name nor an address"), HELP)),
+        _ => Err(Wrong::new(
+            format!("{host:?} is neither a host name nor an address"),
+            HELP,
+        )),
     }
 }
 
 fn parse_port(text: &str) -> Result<u16, Wrong> {
     match text.parse() {
         Ok(port) if port != 0 => Ok(port),
-        _ => Err(Wrong::new(format!("{text:?} is not a port"), "write a port from 1 to 65535")),
+        _ => Err(Wrong::new(
+            format!("{text:?} is not a port"),
+            "write a port from 1 to 65535",
+        )),
     }
 }
 
 /// `[x]` → `x`, as Postfix users write hosts without MX look-up.
 fn unbracketed(text: &str) -> &str {
-    text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text)
+    text.strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(text)
 }

@@ -124,7 +124,9 @@ impl SenderPattern {
 
 /// A domain that is no address literal: there is nothing below one.
 fn host_name(text: &str) -> Option<Domain> {
-    text.parse().ok().filter(|domain: &Domain| !domain.is_literal())
+    text.parse()
+        .ok()
+        .filter(|domain: &Domain| !domain.is_literal())
 }
 
 /// Whether `name` ends in a dot and `parent`. Both lower case.

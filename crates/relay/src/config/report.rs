@@ -56,7 +56,11 @@ impl Report {
             }
         }
         diagnostics.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
-        Self { name: name.display().to_string(), text, diagnostics }
+        Self {
+            name: name.display().to_string(),
+            text,
+            diagnostics,
+        }
     }
 
     /// The name and the text of the file.
@@ -82,7 +86,11 @@ impl Report {
     /// For a terminal: each diagnostic with its line, a caret and what would be
     /// right; with ANSI colours if `color`. Empty when there is none.
     pub fn render(&self, color: bool) -> String {
-        let renderer = if color { Renderer::styled() } else { Renderer::plain() };
+        let renderer = if color {
+            Renderer::styled()
+        } else {
+            Renderer::plain()
+        };
         let renderer = renderer.decor_style(DecorStyle::Ascii);
         let rendered: Vec<String> = self
             .diagnostics
@@ -170,7 +178,11 @@ impl ConfigErrors {
     pub fn render(&self, color: bool) -> String {
         let count = self.len();
         let errors = if count == 1 { "error" } else { "errors" };
-        format!("{}\n\n{}: {count} {errors}", self.0.render(color), self.0.name)
+        format!(
+            "{}\n\n{}: {count} {errors}",
+            self.0.render(color),
+            self.0.name
+        )
     }
 }
 

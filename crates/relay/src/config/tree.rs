@@ -26,7 +26,10 @@ impl Notes {
     /// `incomplete`: the text has syntax errors, so that nothing follows from
     /// the absence of a key.
     pub(super) fn new(incomplete: bool) -> Self {
-        Self { incomplete, ..Self::default() }
+        Self {
+            incomplete,
+            ..Self::default()
+        }
     }
 
     /// Notes one fault.
@@ -85,13 +88,15 @@ impl<'t> Node<'t> {
 
     /// Notes that this value cannot be used.
     pub(super) fn error(&self, wrong: Wrong) {
-        self.notes.add(Severity::Error, &self.path, Some(self.span()), wrong);
+        self.notes
+            .add(Severity::Error, &self.path, Some(self.span()), wrong);
     }
 
     /// Notes that this value is hardly what was meant.
     pub(super) fn warning(&self, message: impl Into<String>, help: impl Into<String>) {
         let wrong = Wrong::new(message, help);
-        self.notes.add(Severity::Warning, &self.path, Some(self.span()), wrong);
+        self.notes
+            .add(Severity::Warning, &self.path, Some(self.span()), wrong);
     }
 
     fn wrong_type(&self, wanted: &str) {
@@ -142,7 +147,11 @@ impl<'t> Node<'t> {
             return Some(value);
         }
         let (least, most) = (show(*range.start()), show(*range.end()));
-        let side = if value < *range.start() { "small" } else { "large" };
+        let side = if value < *range.start() {
+            "small"
+        } else {
+            "large"
+        };
         self.error(Wrong::new(
             format!("{} is too {side}", show(value)),
             format!("write a value from {least} to {most}"),
@@ -200,21 +209,38 @@ pub(super) struct Section<'t> {
 impl<'t> Section<'t> {
     /// The top of the file.
     pub(super) fn root(table: &'t DeTable<'t>, notes: &'t Notes) -> Self {
-        Self { path: String::new(), span: None, table: Some(table), known: Vec::new(), notes }
+        Self {
+            path: String::new(),
+            span: None,
+            table: Some(table),
+            known: Vec::new(),
+            notes,
+        }
     }
 
     fn path_of(&self, key: &str) -> String {
-        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+        if self.path.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{}.{key}", self.path)
+        }
     }
 
     /// The value of `key`, which is a known key from now on.
     pub(super) fn node(&mut self, key: &'static str) -> Option<Node<'t>> {
         if !self.known.contains(&key) {
             self.known.push(key);
-            self.notes.asked.borrow_mut().insert(without_indexes(&self.path_of(key)));
+            self.notes
+                .asked
+                .borrow_mut()
+                .insert(without_indexes(&self.path_of(key)));
         }
         let value = self.table?.get(key)?;
-        Some(Node { path: self.path_of(key), value, notes: self.notes })
+        Some(Node {
+            path: self.path_of(key),
+            value,
+            notes: self.notes,
+        })
     }
 
     /// The value of a key that must be there.
@@ -223,7 +249,8 @@ impl<'t> Section<'t> {
         // A section that is no table has been reported already.
         if node.is_none() && self.table.is_some() && !self.notes.incomplete {
             let wrong = Wrong::new(format!("`{key}` is missing"), help);
-            self.notes.add(Severity::Error, &self.path, self.span.clone(), wrong);
+            self.notes
+                .add(Severity::Error, &self.path, self.span.clone(), wrong);
         }
         node
     }
@@ -231,7 +258,9 @@ impl<'t> Section<'t> {
     /// Notes a fault of the value of `key`, or of the section where the fault
     /// comes from the default.
     pub(super) fn fault(&mut self, severity: Severity, key: &'static str, wrong: Wrong) {
-        let span = self.node(key).map_or_else(|| self.span.clone(), |node| Some(node.span()));
+        let span = self
+            .node(key)
+            .map_or_else(|| self.span.clone(), |node| Some(node.span()));
         self.notes.add(severity, &self.path_of(key), span, wrong);
     }
 
@@ -262,7 +291,10 @@ impl<'t> Section<'t> {
         parse: impl Fn(&str) -> Result<T, Wrong>,
     ) -> Vec<T> {
         let members = self.list(key, wanted).unwrap_or_default();
-        members.iter().filter_map(|node| node.parsed(wanted, &parse)).collect()
+        members
+            .iter()
+            .filter_map(|node| node.parsed(wanted, &parse))
+            .collect()
     }
 
     /// A string, read by `parse`.
@@ -282,10 +314,13 @@ impl<'t> Section<'t> {
         default: u64,
         range: RangeInclusive<u64>,
     ) -> u64 {
-        let Some(node) = self.node(key) else { return default };
+        let Some(node) = self.node(key) else {
+            return default;
+        };
         let wanted = "a size, as in \"50MiB\"";
         let size = node.number().or_else(|| node.parsed(wanted, value::size));
-        size.and_then(|size| node.in_range(size, &range, value::show_size)).unwrap_or(default)
+        size.and_then(|size| node.in_range(size, &range, value::show_size))
+            .unwrap_or(default)
     }
 
     /// A whole number.
@@ -293,14 +328,20 @@ impl<'t> Section<'t> {
     where
         T: TryFrom<u64> + PartialOrd + Copy + Display,
     {
-        let Some(node) = self.node(key) else { return default };
+        let Some(node) = self.node(key) else {
+            return default;
+        };
         let (least, most) = (range.start(), range.end());
         if node.value.get_ref().as_integer().is_none() {
-            node.wrong_type(&format!("a whole number from {least} to {most}, without quotes"));
+            node.wrong_type(&format!(
+                "a whole number from {least} to {most}, without quotes"
+            ));
             return default;
         }
         match node.number().and_then(|number| T::try_from(number).ok()) {
-            Some(number) => node.in_range(number, &range, |n| n.to_string()).unwrap_or(default),
+            Some(number) => node
+                .in_range(number, &range, |n| n.to_string())
+                .unwrap_or(default),
             None => {
                 let help = format!("write a value from {least} to {most}");
                 node.error(Wrong::new("the number is out of range", help));
@@ -316,12 +357,16 @@ impl<'t> Section<'t> {
         default: Duration,
         range: RangeInclusive<Duration>,
     ) -> Duration {
-        self.node(key).and_then(|node| node.duration(&range)).unwrap_or(default)
+        self.node(key)
+            .and_then(|node| node.duration(&range))
+            .unwrap_or(default)
     }
 
     /// `true` or `false`.
     pub(super) fn boolean(&mut self, key: &'static str, default: bool) -> bool {
-        let Some(node) = self.node(key) else { return default };
+        let Some(node) = self.node(key) else {
+            return default;
+        };
         let value = node.value.get_ref().as_bool();
         if value.is_none() {
             node.wrong_type("true or false, without quotes");
@@ -336,12 +381,18 @@ impl<'t> Section<'t> {
         default: T,
         choices: &[(&str, T)],
     ) -> T {
-        let words: Vec<String> = choices.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+        let words: Vec<String> = choices
+            .iter()
+            .map(|(word, _)| format!("\"{word}\""))
+            .collect();
         let wanted = format!("one of {}", words.join(", "));
         let parse = |text: &str| {
             let found = choices.iter().find(|(word, _)| *word == text);
             found.map(|(_, choice)| *choice).ok_or_else(|| {
-                Wrong::new(format!("there is no {text:?} here"), format!("write {wanted}"))
+                Wrong::new(
+                    format!("there is no {text:?} here"),
+                    format!("write {wanted}"),
+                )
             })
         };
         self.parsed(key, &wanted, parse).unwrap_or(default)
@@ -350,7 +401,10 @@ impl<'t> Section<'t> {
     /// Notes every key that nobody asked for.
     pub(super) fn finish(self) {
         let Some(table) = self.table else { return };
-        for key in table.keys().filter(|key| !self.known.contains(&key.get_ref().as_ref())) {
+        for key in table
+            .keys()
+            .filter(|key| !self.known.contains(&key.get_ref().as_ref()))
+        {
             let name = key.get_ref();
             let help = match value::nearest(name, self.known.iter().copied()) {
                 Some(near) => format!("did you mean `{near}`?"),
@@ -360,7 +414,12 @@ impl<'t> Section<'t> {
                 },
             };
             let wrong = Wrong::new("there is no such key", help);
-            self.notes.add(Severity::Error, &self.path_of(name), Some(key.span()), wrong);
+            self.notes.add(
+                Severity::Error,
+                &self.path_of(name),
+                Some(key.span()),
+                wrong,
+            );
         }
     }
 
@@ -369,7 +428,9 @@ impl<'t> Section<'t> {
     /// is where misplaced keys end up.
     fn known_elsewhere(&self, key: &str) -> Option<String> {
         let asked = self.notes.asked.borrow();
-        let place = asked.iter().find_map(|path| path.strip_suffix(key)?.strip_suffix('.'))?;
+        let place = asked
+            .iter()
+            .find_map(|path| path.strip_suffix(key)?.strip_suffix('.'))?;
         Some(match place.strip_suffix("[]") {
             Some(array) => format!("[[{array}]]"),
             None => format!("[{place}]"),

@@ -17,7 +17,10 @@ pub(super) struct Wrong {
 
 impl Wrong {
     pub(super) fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
-        Self { message: message.into(), help: help.into() }
+        Self {
+            message: message.into(),
+            help: help.into(),
+        }
     }
 }
 
@@ -36,7 +39,9 @@ const SIZE_UNITS: [(&str, u64); 10] = [
 
 /// `50MiB`, `10 MB`, `512`: octets.
 pub(super) fn size(text: &str) -> Result<u64, Wrong> {
-    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let split = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     let (digits, unit) = (&text[..split], text[split..].trim());
     let wrong = || {
         Wrong::new(
@@ -48,14 +53,21 @@ pub(super) fn size(text: &str) -> Result<u64, Wrong> {
     if unit.is_empty() {
         return Ok(number);
     }
-    let (_, factor) = SIZE_UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?;
+    let (_, factor) = SIZE_UNITS
+        .iter()
+        .find(|(name, _)| *name == unit)
+        .ok_or_else(wrong)?;
     number.checked_mul(*factor).ok_or_else(wrong)
 }
 
 /// A size as [`size`] reads it, in the largest binary unit that is exact.
 pub(super) fn show_size(octets: u64) -> String {
-    for (unit, factor) in [("TiB", 1_u64 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)]
-    {
+    for (unit, factor) in [
+        ("TiB", 1_u64 << 40),
+        ("GiB", 1 << 30),
+        ("MiB", 1 << 20),
+        ("KiB", 1 << 10),
+    ] {
         if octets >= factor && octets.is_multiple_of(factor) {
             return format!("{}{unit}", octets / factor);
         }
@@ -87,12 +99,16 @@ pub(super) fn duration(text: &str) -> Result<Duration, Wrong> {
     while !rest.is_empty() {
         let split = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
         let (digits, after) = rest.split_at(split);
-        let split = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
+        let split = after
+            .find(|c: char| c.is_ascii_digit())
+            .unwrap_or(after.len());
         let (unit, after) = after.split_at(split);
         let number: u64 = digits.parse().map_err(|_| wrong())?;
         let unit = unit.trim();
-        let (_, factor) =
-            DURATION_UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?;
+        let (_, factor) = DURATION_UNITS
+            .iter()
+            .find(|(name, _)| *name == unit)
+            .ok_or_else(wrong)?;
         if *factor >= smallest {
             return Err(wrong());
         }
@@ -115,7 +131,11 @@ pub(super) fn show_duration(duration: Duration) -> String {
             rest %= factor;
         }
     }
-    if text.is_empty() { "0s".to_owned() } else { text }
+    if text.is_empty() {
+        "0s".to_owned()
+    } else {
+        text
+    }
 }
 
 /// `192.0.2.0/24`, `2001:db8::/32` or one address, for lists of who may relay.
@@ -146,7 +166,11 @@ pub(super) fn relay_network(text: &str) -> Result<IpNet, Wrong> {
     if network.trunc() != network {
         return Err(Wrong::new(
             format!("{text:?} has bits of the address beyond its prefix"),
-            format!("write \"{}\" for the network or \"{}\" for the host", network.trunc(), network.addr()),
+            format!(
+                "write \"{}\" for the network or \"{}\" for the host",
+                network.trunc(),
+                network.addr()
+            ),
         ));
     }
     Ok(network)
@@ -164,7 +188,10 @@ pub(super) fn socket_address(text: &str) -> Result<SocketAddr, Wrong> {
 
 /// As [`socket_address`]; the port may be left out.
 pub(super) fn server_address(text: &str, default_port: u16) -> Result<SocketAddr, Wrong> {
-    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(text);
     match bare.parse::<IpAddr>() {
         Ok(address) => Ok(SocketAddr::new(address, default_port)),
         Err(_) => text.parse().map_err(|_| {
