@@ -1,1 +1,3 @@
 //! Stand-ins for tests, the only place where fakes live.
+
+pub mod dns;
