@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 
 use crate::process::{Service, Stop, demand_free, wait_ready};
-use crate::steps::{Steps, cargo, ensure_wasm_target, succeed};
+use crate::steps::{Steps, cargo, succeed};
 use crate::{plugins, target_dir};
 
 /// Addresses of config/quickstart.toml.
@@ -49,7 +49,7 @@ pub(crate) fn run(root: &Path, args: &RunArgs) -> anyhow::Result<()> {
             demand_free(parse(address), what)?;
         }
     }
-    let mut steps = Steps::new(if args.no_sink { 4 } else { 5 });
+    let mut steps = Steps::new(if args.no_sink { 3 } else { 4 });
     let waypost = build(root, &mut steps)?;
 
     let stop = Stop::listen()?;
@@ -93,11 +93,11 @@ pub(crate) fn run(root: &Path, args: &RunArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The first three steps; the path of the `waypost` that was built.
+/// The first two steps; the path of the `waypost` that was built.
 fn build(root: &Path, steps: &mut Steps) -> anyhow::Result<PathBuf> {
-    steps.begin("the toolchain's WebAssembly target, which plugins are built for");
-    ensure_wasm_target(root)?;
-    steps.begin("the sample plugins, to WebAssembly components");
+    steps.begin(
+        "the sample plugins, to WebAssembly components (fetches the target if it is missing)",
+    );
     let components = plugins::build_plugins(root)?;
     println!("      {} components built", components.len());
     steps.begin("the relay as a release build; the first one takes some minutes");

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context as _, bail};
@@ -67,32 +67,4 @@ pub(crate) fn succeed(command: &mut Command) -> anyhow::Result<()> {
         bail!("{shown} ended with {status}");
     }
     Ok(())
-}
-
-/// Makes sure that the toolchain can build components, which is what the plugins are.
-///
-/// # Errors
-/// When the target is missing and rustup is not there, or cannot fetch it.
-pub(crate) fn ensure_wasm_target(root: &Path) -> anyhow::Result<()> {
-    const TARGET: &str = "wasm32-wasip2";
-    let sysroot = Command::new("rustc")
-        .args(["--print", "sysroot"])
-        .current_dir(root)
-        .stderr(Stdio::inherit())
-        .output()
-        .context("could not start rustc")?;
-    let sysroot = String::from_utf8_lossy(&sysroot.stdout).trim().to_owned();
-    if Path::new(&sysroot)
-        .join("lib/rustlib")
-        .join(TARGET)
-        .is_dir()
-    {
-        return Ok(());
-    }
-    succeed(
-        Command::new("rustup")
-            .args(["target", "add", TARGET])
-            .current_dir(root),
-    )
-    .with_context(|| format!("the target {TARGET} is missing and rustup could not add it"))
 }

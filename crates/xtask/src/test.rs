@@ -8,11 +8,12 @@ use anyhow::bail;
 
 use crate::counts::{Counts, run_libtest};
 use crate::programs::{self, Program};
-use crate::steps::{Steps, cargo, ensure_wasm_target, succeed};
+use crate::steps::{Steps, cargo, succeed};
 use crate::{plugins, target_dir};
 
-/// Where the tests of `tests/peers` write a line each when a program is missing.
-const SKIP_REPORT: &str = "xtask-skipped-peers.txt";
+/// Where the tests of `tests/peers` write what runners do not show: `skip<TAB>program<TAB>test` when
+/// a program is missing, `note<TAB>text` for the end.
+const REPORT: &str = "xtask-test-report.txt";
 
 /// Options of `cargo xtask test`.
 #[derive(clap::Args)]
@@ -37,9 +38,7 @@ pub(crate) fn test(root: &Path, args: &TestArgs) -> anyhow::Result<()> {
         bail!("peers are required and missing: {}", named(&missing));
     }
 
-    let mut steps = Steps::new(5);
-    steps.begin("the toolchain's WebAssembly target, which plugins are built for");
-    ensure_wasm_target(root)?;
+    let mut steps = Steps::new(4);
     steps.begin("the sample plugins and the guests that tests load");
     plugins::build_plugins(root)?;
     steps.begin("the tests, and the waypost command that some of them start");
@@ -47,10 +46,10 @@ pub(crate) fn test(root: &Path, args: &TestArgs) -> anyhow::Result<()> {
     // dependencies a second time, with that package's features only.
     succeed(cargo(root).args(["build", "--workspace", "--bins", "--tests"]))?;
 
-    let skip_report = target_dir(root).join(SKIP_REPORT);
-    std::fs::write(&skip_report, "")?;
+    let report = target_dir(root).join(REPORT);
+    std::fs::write(&report, "")?;
     steps.begin("all tests of the workspace");
-    let (status, mut counts) = run_tests(root, args, &skip_report)?;
+    let (status, mut counts) = run_tests(root, args, &report)?;
     steps.begin("the examples in the documentation");
     let mut doc_tests = cargo(root);
     doc_tests.args(["test", "--workspace", "--doc", "--quiet"]);
@@ -62,8 +61,14 @@ pub(crate) fn test(root: &Path, args: &TestArgs) -> anyhow::Result<()> {
     let (doc_status, doc_counts) = run_libtest(&mut doc_tests)?;
     counts.add(doc_counts);
 
-    let skipped = read_skipped(&std::fs::read_to_string(&skip_report)?);
-    close(counts, &skipped, &missing);
+    let report = std::fs::read_to_string(&report)?;
+    for note in report
+        .lines()
+        .filter_map(|line| line.strip_prefix("note\t"))
+    {
+        println!("{note}");
+    }
+    close(counts, &read_skipped(&report), &missing);
     let failed = [status, doc_status]
         .into_iter()
         .find(|status| !status.success());
@@ -74,13 +79,9 @@ pub(crate) fn test(root: &Path, args: &TestArgs) -> anyhow::Result<()> {
 }
 
 /// With cargo-nextest when it is there (one process a test, time limits), else with cargo alone.
-fn run_tests(
-    root: &Path,
-    args: &TestArgs,
-    skip_report: &Path,
-) -> anyhow::Result<(ExitStatus, Counts)> {
+fn run_tests(root: &Path, args: &TestArgs, report: &Path) -> anyhow::Result<(ExitStatus, Counts)> {
     let mut command = cargo(root);
-    command.env("WAYPOST_SKIP_REPORT", skip_report);
+    command.env("WAYPOST_TEST_REPORT", report);
     if args.require_peers {
         command.env("WAYPOST_REQUIRE_PEERS", "1");
     }
@@ -94,12 +95,12 @@ fn run_tests(
             "pass",
         ]);
         command.args(&args.filter);
-        let report = target_dir(root).join("nextest/default/junit.xml");
+        let junit = target_dir(root).join("nextest/default/junit.xml");
         // An old report must not be taken for this run's.
-        drop(std::fs::remove_file(&report));
+        drop(std::fs::remove_file(&junit));
         let status = command.status()?;
         // Without a report nothing ran, and the status says why (a build that failed).
-        let counts = match Counts::read_junit(&report) {
+        let counts = match Counts::read_junit(&junit) {
             Ok(counts) => counts,
             Err(_) if !status.success() => Counts::default(),
             Err(error) => return Err(error),
@@ -132,11 +133,12 @@ fn has_nextest(root: &Path) -> bool {
         .is_ok_and(|status| status.success())
 }
 
-/// The report's lines are `program<TAB>test`: how many tests each missing program cost.
+/// How many tests each missing program cost.
 fn read_skipped(report: &str) -> BTreeMap<String, usize> {
     let mut skipped = BTreeMap::new();
     for line in report.lines() {
-        if let Some((program, _)) = line.split_once('\t') {
+        let words: Vec<&str> = line.split('\t').collect();
+        if let ["skip", program, _test] = words[..] {
             *skipped.entry(program.to_owned()).or_insert(0) += 1;
         }
     }
@@ -177,7 +179,8 @@ mod tests {
 
     #[test]
     fn counts_skipped_tests_by_program() {
-        let skipped = read_skipped("swaks\ta::b\nsmtp-sink\tc\nswaks\td\n");
+        let skipped =
+            read_skipped("skip\tswaks\ta::b\nnote\tx\nskip\tsmtp-sink\tc\nskip\tswaks\td\n");
         assert_eq!(skipped["swaks"], 2);
         assert_eq!(skipped["smtp-sink"], 1);
         assert_eq!(skipped.len(), 2);

@@ -59,7 +59,7 @@ pub(super) fn start(
 fn plugin_config(component: &Path, sink: SocketAddr) -> String {
     format!(
         "[[plugin]]\nname = \"override\"\npath = {component:?}\n\
-         [plugin.config.routes]\n\"destination.test\" = \"{sink}\"\n",
+         grants = {{ route_hosts = [\"127.0.0.1\"] }}\n\n[plugin.config.routes]\n\"destination.test\" = \"{sink}\"\n",
     )
 }
 
