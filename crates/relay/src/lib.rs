@@ -1,3 +1,35 @@
 //! The relay: listeners, drivers of the machines, policy chain, dispatch, egress, admin.
+//!
+//! Hands, no opinions: everything that touches a socket, a file or a clock is here, and
+//! everything that decides about SMTP, schedules or MX records is not. [`Relay`] is where to
+//! start reading.
 
+pub mod admin;
+mod app;
+mod bounce;
+pub mod clock;
 pub mod config;
+pub mod content;
+pub mod core;
+pub mod dispatch;
+pub mod dsn;
+pub mod egress;
+pub mod explain;
+mod ids;
+mod ingress;
+mod listen;
+pub mod logging;
+mod policy;
+mod reception;
+pub mod routing;
+mod setup;
+pub mod store;
+mod story;
+mod stream;
+pub mod telemetry;
+mod tls;
+pub mod trace;
+
+pub use app::{Relay, StartError};
+pub use clock::Clock;
+pub use config::Config;

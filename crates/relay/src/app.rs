@@ -1,0 +1,386 @@
+//! Where the concrete types meet: starting, reloading and draining a relay.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use plugin::{HostOptions, PluginHost};
+use queue::Scheduler;
+use spool::{FileDisk, SegmentLog, Spool, SpoolError};
+use thiserror::Error;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admin::{self, AdminState};
+use crate::clock::{self, Clock};
+use crate::config::{Config, ConfigErrors};
+use crate::content::{Budget, ContentCache};
+use crate::core::{Core, Settings};
+use crate::dispatch::{Dispatch, Input, Plan};
+use crate::egress::pool::Pool;
+use crate::ids::QueueIds;
+use crate::listen::{self, ConnectionCounts, Listener};
+use crate::policy::chain::{Chain, ChainError};
+use crate::telemetry::{self, Meters};
+use crate::tls::TlsSetupError;
+use crate::{egress, setup};
+
+/// Inputs that may wait for the single writer; senders wait beyond it.
+const DISPATCH_QUEUE: usize = 8192;
+
+/// Why a relay does not start, or a reload does not take effect.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The configuration, or a file that it names.
+    #[error("{0}")]
+    Config(#[from] ConfigErrors),
+    /// A plugin does not load.
+    #[error("{0}")]
+    Plugins(#[from] ChainError),
+    /// The plugin host does not start.
+    #[error("plugin host: {0}")]
+    PluginHost(#[from] plugin::HostError),
+    /// No resolver.
+    #[error("DNS: {0}")]
+    Dns(#[from] mx::ResolverSetupError),
+    /// Limits of the queue that contradict themselves.
+    #[error("queue: {0}")]
+    Limits(#[from] queue::LimitsError),
+    /// A retry schedule that nobody can follow.
+    #[error("queue.retry: {0}")]
+    Schedule(#[from] queue::ScheduleError),
+    /// Certificate or key.
+    #[error("TLS: {0}")]
+    Tls(#[from] TlsSetupError),
+    /// An address cannot be bound.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address or path.
+        address: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The spool's directory cannot be used.
+    #[error("spool {directory}: {source}")]
+    SpoolDirectory {
+        /// Where.
+        directory: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The spool does not open.
+    #[error("spool {directory}: {source}")]
+    Spool {
+        /// Where.
+        directory: PathBuf,
+        /// Why.
+        source: SpoolError,
+    },
+}
+
+/// A running relay.
+pub struct Relay {
+    core: Arc<Core>,
+    plugin_host: PluginHost,
+    addresses: Vec<(String, SocketAddr)>,
+    admin_address: SocketAddr,
+    ready: Arc<AtomicBool>,
+    /// Ends listeners and sessions.
+    stop_intake: CancellationToken,
+    /// Ends the dispatcher.
+    stop_delivery: CancellationToken,
+    /// Ends the admin doors and the sweeps.
+    stop_rest: CancellationToken,
+    sessions: TaskTracker,
+    dispatcher: TaskTracker,
+    rest: TaskTracker,
+    reload_wanted: Arc<tokio::sync::Notify>,
+}
+
+impl std::fmt::Debug for Relay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Relay")
+            .field("addresses", &self.addresses)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Relay {
+    /// Opens the spool, loads the queue and the plugins, and listens.
+    ///
+    /// # Errors
+    /// See [`StartError`]; nothing listens then.
+    pub async fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
+        let handle = telemetry::install();
+        let spool = open_spool(&config).await?;
+        let plugin_host = PluginHost::new(host_options(&config, &clock))?;
+        let chain = Chain::load(&plugin_host, &config).await?;
+        let directory = setup::directory(&config)?;
+        let settings = setup::settings(config, chain, directory)?;
+        let (limits, schedule) = setup::scheduling(&settings.config)?;
+        let scheduler = Scheduler::new(limits, schedule, clock::random_seed())?;
+        let (sender, receiver) = mpsc::channel(DISPATCH_QUEUE);
+        let core = Arc::new(assemble(settings, clock, spool, sender));
+        let settings = core.settings.load_full();
+
+        let mut listeners = Vec::new();
+        for listener in &settings.config.listeners {
+            let bound = Listener::bind(&listener.name, listener.address);
+            listeners.push(bound.map_err(refused(listener.address))?);
+        }
+        let admin_listen = settings.config.admin.listen;
+        let admin = listen::bind(admin_listen).map_err(refused(admin_listen))?;
+        let control_at = &settings.config.storage.directory;
+        let control = admin::bind_control(control_at)
+            .map_err(refused(admin::control_path(control_at).display()))?;
+
+        let relay = Self {
+            plugin_host,
+            addresses: Vec::new(),
+            admin_address: admin.local_addr().map_err(refused(admin_listen))?,
+            ready: Arc::new(AtomicBool::new(false)),
+            stop_intake: CancellationToken::new(),
+            stop_delivery: CancellationToken::new(),
+            stop_rest: CancellationToken::new(),
+            sessions: TaskTracker::new(),
+            dispatcher: TaskTracker::new(),
+            rest: TaskTracker::new(),
+            reload_wanted: Arc::new(tokio::sync::Notify::new()),
+            core,
+        };
+        relay.serve_admin(admin, control, handle);
+        relay.start_delivery(scheduler, receiver);
+        relay.start_intake(listeners)
+    }
+
+    /// Where the listeners really listen, by name.
+    #[must_use]
+    pub fn addresses(&self) -> &[(String, SocketAddr)] {
+        &self.addresses
+    }
+
+    /// Where the admin listener really listens.
+    #[must_use]
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin_address
+    }
+
+    /// How long [`Relay::shutdown`] may take at most.
+    #[must_use]
+    pub fn shutdown_limit(&self) -> Duration {
+        self.core.settings.load().config.limits.shutdown_timeout
+    }
+
+    /// Resolves when a reload was asked for by the control socket.
+    pub async fn reload_wanted(&self) {
+        self.reload_wanted.notified().await;
+    }
+
+    /// Takes a new configuration: plugins, relay control, limits, schedule, smarthosts, DNS,
+    /// TLS. What is under way ends under the old one. Addresses of listeners and the spool
+    /// change only with a restart, and a warning says so.
+    ///
+    /// # Errors
+    /// Then the old configuration stays as it is.
+    pub async fn reload(&self, config: Config) -> Result<(), StartError> {
+        let result = self.try_reload(config).await;
+        let label = if result.is_ok() { "ok" } else { "failed" };
+        telemetry::reloaded(label);
+        result
+    }
+
+    async fn try_reload(&self, config: Config) -> Result<(), StartError> {
+        config.check_files()?;
+        let old = self.core.settings.load_full();
+        setup::warn_of_fixed(&old.config, &config);
+        let chain = Chain::load(&self.plugin_host, &config).await?;
+        let directory = if old.config.dns == config.dns {
+            Arc::clone(&old.directory)
+        } else {
+            setup::directory(&config)?
+        };
+        let settings = setup::settings(config, chain, directory)?;
+        self.core
+            .receiving
+            .set_limit(settings.config.limits.in_flight_bytes);
+        self.core
+            .cache
+            .set_limit(settings.config.limits.in_flight_bytes);
+        let scheduling = Box::new(setup::scheduling(&settings.config)?);
+        self.core.settings.store(Arc::new(settings));
+        drop(
+            self.core
+                .dispatch
+                .send(Input::Reconfigure(scheduling))
+                .await,
+        );
+        Ok(())
+    }
+
+    /// Takes no more mail, lets what is under way end within `limits.shutdown_timeout`, and
+    /// closes the spool. What did not end is in the spool for the next start.
+    pub async fn shutdown(self) {
+        self.ready.store(false, Ordering::Release);
+        let limit = self.core.settings.load().config.limits.shutdown_timeout;
+        self.stop_intake.cancel();
+        self.sessions.close();
+        let drained = tokio::time::timeout(limit, async {
+            self.sessions.wait().await;
+            self.stop_delivery.cancel();
+            self.dispatcher.wait().await;
+        });
+        if drained.await.is_err() {
+            tracing::warn!(
+                ?limit,
+                "work under way did not end in time; the spool keeps it"
+            );
+        }
+        egress::close_idle(&self.core).await;
+        self.stop_rest.cancel();
+        if let Err(error) = self.core.spool.close().await {
+            tracing::error!(%error, "the spool did not close cleanly");
+        }
+        let directory = self.core.settings.load().config.storage.directory.clone();
+        drop(std::fs::remove_file(admin::control_path(&directory)));
+    }
+
+    fn serve_admin(
+        &self,
+        admin: tokio::net::TcpListener,
+        control: tokio::net::UnixListener,
+        handle: metrics_exporter_prometheus::PrometheusHandle,
+    ) {
+        let wanted = Arc::clone(&self.reload_wanted);
+        let state = AdminState::new(
+            Arc::clone(&self.core),
+            handle,
+            Arc::clone(&self.ready),
+            Arc::new(move || wanted.notify_one()),
+        );
+        let public = axum::serve(admin, admin::public(state.clone()));
+        let stop = self.stop_rest.clone();
+        self.rest.spawn(async move {
+            drop(public.with_graceful_shutdown(stop.cancelled_owned()).await);
+        });
+        let private = axum::serve(control, admin::control(state));
+        let stop = self.stop_rest.clone();
+        self.rest.spawn(async move {
+            drop(private.with_graceful_shutdown(stop.cancelled_owned()).await);
+        });
+    }
+
+    fn start_delivery(&self, scheduler: Scheduler<Plan>, receiver: mpsc::Receiver<Input>) {
+        let work = TaskTracker::new();
+        let mut dispatch = Dispatch::new(Arc::clone(&self.core), scheduler, receiver, work);
+        let recovered = dispatch.recover();
+        tracing::info!(messages = recovered, "queue loaded");
+        self.dispatcher
+            .spawn(dispatch.run(self.stop_delivery.clone()));
+        self.dispatcher.close();
+        let (core, stop) = (Arc::clone(&self.core), self.stop_rest.clone());
+        self.rest.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = egress::sweep_idle(&core) => {}
+            }
+        });
+    }
+
+    fn start_intake(mut self, listeners: Vec<Listener>) -> Result<Self, StartError> {
+        for listener in listeners {
+            let address = listener.address().map_err(refused(&listener.name))?;
+            tracing::info!(listener = listener.name, %address, "listening");
+            self.addresses.push((listener.name.clone(), address));
+            let (core, stop) = (Arc::clone(&self.core), self.stop_intake.clone());
+            let serve = listener.serve(core, stop, self.sessions.clone());
+            self.rest.spawn(serve);
+        }
+        self.ready.store(true, Ordering::Release);
+        Ok(self)
+    }
+}
+
+fn refused(address: impl std::fmt::Display) -> impl FnOnce(io::Error) -> StartError {
+    let address = address.to_string();
+    move |source| StartError::Listen { address, source }
+}
+
+fn assemble(
+    settings: Settings,
+    clock: Clock,
+    spool: Arc<dyn Spool>,
+    dispatch: mpsc::Sender<Input>,
+) -> Core {
+    let in_flight = settings.config.limits.in_flight_bytes;
+    let outgoing = settings.config.delivery.connections_count;
+    let mut greatest = 0;
+    spool.for_each_live(&mut |record| greatest = greatest.max(record.id.0));
+    let settings = Arc::new(ArcSwap::from_pointee(settings));
+    Core {
+        settings,
+        clock,
+        spool,
+        cache: ContentCache::new(in_flight),
+        receiving: Budget::new(in_flight),
+        ids: QueueIds::above(greatest),
+        meters: Meters::new(),
+        connections: Arc::new(ConnectionCounts::default()),
+        pool: Pool::default(),
+        outgoing: Arc::new(Semaphore::new(outgoing)),
+        outgoing_open: Arc::new(AtomicUsize::new(0)),
+        dispatch,
+    }
+}
+
+async fn open_spool(config: &Config) -> Result<Arc<dyn Spool>, StartError> {
+    let storage = config.storage.clone();
+    let directory = || config.storage.directory.clone();
+    let fault = |source| StartError::Spool {
+        directory: directory(),
+        source,
+    };
+    let disk = FileDisk::new(&storage.directory).map_err(|source| StartError::SpoolDirectory {
+        directory: directory(),
+        source,
+    })?;
+    let meters = Meters::new();
+    let observer = move |commit: &spool::Commit| {
+        meters.spool_seconds.record(commit.duration.as_secs_f64());
+    };
+    let opened = tokio::task::spawn_blocking(move || {
+        let options = spool::Options {
+            segment_bytes: storage.segment_size_bytes,
+            batch_count: storage.batch_count,
+            batch_bytes: storage.batch_size_bytes,
+            observer: Some(Arc::new(observer)),
+            ..spool::Options::default()
+        };
+        SegmentLog::open(Arc::new(disk), options)
+    });
+    let log = opened
+        .await
+        .unwrap_or(Err(SpoolError::Closed))
+        .map_err(fault)?;
+    Ok(Arc::new(log))
+}
+
+fn host_options(config: &Config, clock: &Clock) -> HostOptions {
+    let clock = clock.clone();
+    let memory = config
+        .plugins
+        .iter()
+        .map(|plugin| plugin.limits.memory_bytes)
+        .max();
+    let mut options = HostOptions::new(Arc::new(move || clock.now().0), clock::random_seed());
+    if let Some(memory) = memory {
+        options.memory_bytes_max = options.memory_bytes_max.max(memory);
+    }
+    options.cache_directory = Some(config.storage.directory.join("plugin-cache"));
+    options.metrics = Arc::new(telemetry::PluginMetrics);
+    options
+}

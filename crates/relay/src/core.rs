@@ -1,0 +1,157 @@
+//! What every task of a running relay shares.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use queue::{QueuedMessage, UnixMs};
+use smtp::QueueId;
+use spool::{RecordId, Spool, SpoolError};
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::content::{Budget, Content, ContentCache};
+use crate::dispatch::Input;
+use crate::egress::pool::Pool;
+use crate::ids::QueueIds;
+use crate::listen::ConnectionCounts;
+use crate::policy::chain::Chain;
+use crate::store;
+use crate::telemetry::Meters;
+
+/// What a reload exchanges as a whole. A task takes one snapshot and keeps to it.
+pub struct Settings {
+    /// The checked configuration.
+    pub config: Config,
+    /// The routing plugins, in order.
+    pub chain: Chain,
+    /// DNS and its cache; kept over a reload that does not change `[dns]`.
+    pub directory: Arc<mx::Directory>,
+    /// The listeners' certificate, where STARTTLS is offered.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// The server machine's view of the configuration, by listener.
+    pub profiles: Vec<Arc<Profile>>,
+}
+
+/// One listener as its sessions see it.
+#[derive(Debug)]
+pub struct Profile {
+    /// Name in the configuration.
+    pub name: String,
+    /// Who may relay.
+    pub relay_from: crate::config::Networks,
+    /// For the machine.
+    pub server: Arc<smtp::ServerConfig>,
+}
+
+impl std::fmt::Debug for Settings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Settings")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Settings {
+    /// The profile of the listener `name`.
+    #[must_use]
+    pub fn profile(&self, name: &str) -> Option<&Arc<Profile>> {
+        self.profiles.iter().find(|profile| profile.name == name)
+    }
+}
+
+/// The shared parts of a running relay.
+pub struct Core {
+    /// Exchanged by a reload.
+    pub settings: Arc<ArcSwap<Settings>>,
+    /// The time.
+    pub clock: Clock,
+    /// Messages on disk.
+    pub spool: Arc<dyn Spool>,
+    /// Content of messages that wait for their first attempt.
+    pub cache: ContentCache,
+    /// Content that is being received.
+    pub receiving: Arc<Budget>,
+    /// New identities.
+    pub ids: QueueIds,
+    /// Metrics of the delivery side.
+    pub meters: Meters,
+    /// Incoming connections.
+    pub connections: Arc<ConnectionCounts>,
+    /// Idle outgoing connections.
+    pub pool: Pool,
+    /// Outgoing connections: one permit each.
+    pub outgoing: Arc<Semaphore>,
+    /// Outgoing connections open now, idle ones included.
+    pub outgoing_open: Arc<AtomicUsize>,
+    /// The way to the single writer of queue state.
+    pub dispatch: mpsc::Sender<Input>,
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Core")
+    }
+}
+
+impl Core {
+    /// Our own name.
+    #[must_use]
+    pub fn hostname(&self) -> smtp::Domain {
+        self.settings.load().config.hostname.clone()
+    }
+
+    /// Takes responsibility for a message: durable in the spool, then known to the queue.
+    ///
+    /// `content` is the whole message as it will be sent.
+    ///
+    /// # Errors
+    /// When the spool cannot take it; then the message is not there and nobody may be told
+    /// otherwise.
+    pub async fn accept(&self, message: QueuedMessage, content: Content) -> Result<(), SpoolError> {
+        let id = message.id;
+        let due_at = message.due_at().unwrap_or(message.received_at);
+        let record = store::encode(&message).map_err(|error| {
+            tracing::error!(%id, %error, "cannot encode a message");
+            SpoolError::TooLarge { size_bytes: 0 }
+        })?;
+        let body: Vec<Bytes> = content.to_vec();
+        self.spool
+            .accept(RecordId(id.get()), due_at.0, record, body)
+            .await?;
+        self.cache.insert(id, content);
+        // The queue is told even while it drains: the message is in the spool either way.
+        drop(self.dispatch.send(Input::Accepted(Arc::new(message))).await);
+        Ok(())
+    }
+
+    /// A message's content, from memory or from the spool.
+    ///
+    /// # Errors
+    /// When the spool cannot give it.
+    pub async fn content(&self, id: QueueId) -> Result<Content, SpoolError> {
+        match self.cache.get(id) {
+            Some(content) => Ok(content),
+            None => read_content(&self.spool, id).await,
+        }
+    }
+
+    /// The time.
+    #[must_use]
+    pub fn now(&self) -> UnixMs {
+        self.clock.now()
+    }
+}
+
+/// Reads a message's content on a thread where blocking is allowed.
+///
+/// # Errors
+/// When the spool cannot give it.
+pub async fn read_content(spool: &Arc<dyn Spool>, id: QueueId) -> Result<Content, SpoolError> {
+    let spool = Arc::clone(spool);
+    let read = tokio::task::spawn_blocking(move || spool.read_body(RecordId(id.get())));
+    let body = read.await.unwrap_or(Err(SpoolError::Closed))?;
+    Ok(body.into())
+}

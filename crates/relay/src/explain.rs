@@ -1,0 +1,361 @@
+//! Where a message would go and every step of why; nothing is sent.
+//!
+//! The decision is [`crate::routing::decide`], the same function that the dispatcher acts on.
+
+use std::fmt;
+use std::sync::Arc;
+
+use plugin::{HostOptions, PluginHost};
+use queue::{Disposition, History, Origin, QueuedMessage, QueuedRecipient, UnixMs};
+use serde::Serialize;
+use smtp::{Domain, MailParameters, Mailbox, QueueId, RcptParameters, ReversePath};
+
+use crate::app::StartError;
+use crate::clock::{self, Clock};
+use crate::config::Config;
+use crate::content::Content;
+use crate::core::Settings;
+use crate::egress::attempt::address_rules;
+use crate::policy::call::CallTrace;
+use crate::policy::chain::Chain;
+use crate::routing::{self, Group, Subject};
+use crate::{setup, trace};
+
+/// A message that might be sent.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The sender.
+    pub from: ReversePath,
+    /// The recipients.
+    pub to: Vec<Mailbox>,
+    /// Listener by which it would come; none: the first.
+    pub listener: Option<String>,
+    /// Octets of content.
+    pub size_bytes: u64,
+    /// Attempts made before.
+    pub attempt: u32,
+    /// Header section that plugins see, CRLF at the end of each line.
+    pub header: String,
+}
+
+/// What would happen, by groups of recipients that are treated alike.
+#[derive(Debug, Clone, Serialize)]
+pub struct Explanation {
+    /// The reverse-path; empty: null.
+    pub from: String,
+    /// In the order of the recipients' domains.
+    pub routes: Vec<ExplainedRoute>,
+}
+
+/// What would happen to some recipients.
+#[derive(Debug, Clone, Serialize)]
+pub struct ExplainedRoute {
+    /// Their mailboxes.
+    pub recipients: Vec<String>,
+    /// `deliver`, `defer`, `reject`, `discard`, `hold`.
+    pub result: &'static str,
+    /// The reply or reason, where it is not a delivery.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The unit of concurrency.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub destination: Option<String>,
+    /// What would be tried, in order.
+    pub candidates: Vec<ExplainedCandidate>,
+    /// Every step, in order.
+    pub why: Vec<ExplainedStep>,
+    /// Every plugin call, in order.
+    pub plugins: Vec<CallTrace>,
+}
+
+/// One place that would be tried.
+#[derive(Debug, Clone, Serialize)]
+pub struct ExplainedCandidate {
+    /// As the plan has it.
+    #[serde(flatten)]
+    pub candidate: mx::Candidate,
+    /// Where it would be dialled, in order.
+    pub addresses: Vec<String>,
+    /// What keeps it from being dialled, or addresses that would not be used.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    #[serde(skip)]
+    text: String,
+}
+
+/// One step with its words.
+#[derive(Debug, Clone, Serialize)]
+pub struct ExplainedStep {
+    /// For people.
+    pub text: String,
+    /// For programs.
+    #[serde(flatten)]
+    pub step: mx::Step,
+}
+
+/// Works out what would happen.
+///
+/// # Errors
+/// When the plugins or the resolver of the configuration cannot be used.
+pub async fn explain(
+    config: Config,
+    clock: &Clock,
+    request: Request,
+) -> Result<Explanation, StartError> {
+    let (settings, _host) = settings(config, clock).await?;
+    let now = clock.now();
+    let mut domains: Vec<Domain> = Vec::new();
+    for mailbox in &request.to {
+        if !domains.contains(mailbox.domain()) {
+            domains.push(mailbox.domain().clone());
+        }
+    }
+    let message = Arc::new(message(&settings, &request, now));
+    let content: Content = vec![bytes::Bytes::from(format!("{}\r\n", request.header))].into();
+    let mut explanation = Explanation {
+        from: request.from.to_string(),
+        routes: Vec::new(),
+    };
+    for domain in domains {
+        let positions = (0_u32..).zip(&request.to);
+        let here = positions.filter(|(_, mailbox)| *mailbox.domain() == domain);
+        let content = Arc::clone(&content);
+        let subject = Subject {
+            recipients: here.map(|(position, _)| position).collect(),
+            message: Arc::clone(&message),
+            domain,
+            attempt: request.attempt,
+            now,
+            content: Arc::new(move || {
+                let content = Arc::clone(&content);
+                Box::pin(async move { Some(content) })
+            }),
+            wants_log: true,
+        };
+        for group in routing::decide(&settings, &subject).await.groups {
+            explanation
+                .routes
+                .push(explained(&settings, &request, group).await);
+        }
+    }
+    Ok(explanation)
+}
+
+/// Loads everything a configuration names, as a start would, and says what it found.
+///
+/// # Errors
+/// What a start would refuse.
+pub async fn check(config: Config, clock: &Clock) -> Result<Vec<String>, StartError> {
+    let (settings, _host) = settings(config, clock).await?;
+    let mut facts = Vec::new();
+    for listener in &settings.config.listeners {
+        let networks: Vec<String> = listener
+            .relay_from
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        facts.push(format!(
+            "listener {} on {}: {} may relay",
+            listener.name,
+            listener.address,
+            if networks.is_empty() {
+                "nobody".to_owned()
+            } else {
+                networks.join(", ")
+            }
+        ));
+    }
+    for link in settings.chain.links() {
+        let inspection = link.plugin.inspect();
+        let identity = match &inspection.identity {
+            Some((name, version)) => format!("{name} {version}"),
+            None => "no identity".to_owned(),
+        };
+        let (name, digest, size) = (&link.config.name, &inspection.sha256, inspection.size_bytes);
+        facts.push(format!(
+            "plugin {name}: {identity}, {size} octets, sha256 {digest}"
+        ));
+    }
+    Ok(facts)
+}
+
+/// The host has to live as long as the plugins are called.
+async fn settings(
+    config: Config,
+    clock: &Clock,
+) -> Result<(Arc<Settings>, PluginHost), StartError> {
+    config.check_files()?;
+    let time = clock.clone();
+    let options = HostOptions::new(Arc::new(move || time.now().0), clock::random_seed());
+    let host = PluginHost::new(options)?;
+    let chain = Chain::load(&host, &config).await?;
+    let directory = setup::directory(&config)?;
+    Ok((Arc::new(setup::settings(config, chain, directory)?), host))
+}
+
+fn message(settings: &Settings, request: &Request, now: UnixMs) -> QueuedMessage {
+    let first = settings
+        .config
+        .listeners
+        .first()
+        .map(|listener| listener.name.clone());
+    let recipients = request.to.iter().cloned();
+    QueuedMessage {
+        id: QueueId::new(clock::random_seed()),
+        received_at: now,
+        expires_at: UnixMs::NEVER,
+        size_bytes: request.size_bytes,
+        origin: Origin {
+            listener: request.listener.clone().or(first).unwrap_or_default(),
+            ..Origin::default()
+        },
+        reverse_path: request.from.clone(),
+        parameters: MailParameters::default(),
+        recipients: recipients
+            .map(|mailbox| QueuedRecipient::new(mailbox, RcptParameters::default(), now))
+            .collect(),
+        attributes: Vec::new(),
+        hold: None,
+        released_at: None,
+        history: History::default(),
+    }
+}
+
+async fn explained(settings: &Settings, request: &Request, group: Group) -> ExplainedRoute {
+    let named = group
+        .recipients
+        .iter()
+        .filter_map(|&at| request.to.get(at as usize));
+    let mut route = ExplainedRoute {
+        recipients: named.map(ToString::to_string).collect(),
+        result: "deliver",
+        reason: None,
+        destination: None,
+        candidates: Vec::new(),
+        why: group.why.into_iter().map(explained_step).collect(),
+        plugins: group.calls,
+    };
+    match group.disposition {
+        Disposition::Deliver { destination, plan } => {
+            route.destination = Some(destination.to_string());
+            route.why = plan.why.iter().cloned().map(explained_step).collect();
+            for candidate in &plan.candidates {
+                route
+                    .candidates
+                    .push(explained_candidate(settings, candidate).await);
+            }
+        }
+        Disposition::Defer(deferral) => {
+            route.result = "defer";
+            route.reason = Some(deferral.reply.to_string());
+        }
+        Disposition::Reject(reply) => {
+            route.result = "reject";
+            route.reason = Some(reply.to_string());
+        }
+        Disposition::Discard(reason) => {
+            route.result = "discard";
+            route.reason = Some(reason);
+        }
+        Disposition::Hold { reason, .. } => {
+            route.result = "hold";
+            route.reason = Some(reason);
+        }
+    }
+    route
+}
+
+fn explained_step(step: mx::Step) -> ExplainedStep {
+    ExplainedStep {
+        text: step.to_string(),
+        step,
+    }
+}
+
+async fn explained_candidate(settings: &Settings, candidate: &mx::Candidate) -> ExplainedCandidate {
+    let mut notes = Vec::new();
+    let found = match &candidate.endpoint {
+        mx::Endpoint::Address(address) => vec![*address],
+        mx::Endpoint::Host(host) => match settings.directory.addresses(host).await.outcome {
+            Ok(answer) => answer.records.clone(),
+            Err(error) => {
+                notes.push(format!("no address: {error}"));
+                Vec::new()
+            }
+        },
+        mx::Endpoint::UnixSocket(_) => Vec::new(),
+    };
+    let rules = address_rules(settings);
+    let dial = mx::dial_addresses(candidate, &found, &rules, clock::random_seed());
+    notes.extend(
+        dial.refused
+            .iter()
+            .map(|refused| format!("not used: {refused}")),
+    );
+    if dial.is_ourselves {
+        notes.push("this is ourselves: nothing less preferred is tried".to_owned());
+    }
+    ExplainedCandidate {
+        candidate: candidate.clone(),
+        addresses: dial.targets.iter().map(ToString::to_string).collect(),
+        notes,
+        text: candidate.to_string(),
+    }
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "from {}", self.from)?;
+        for route in &self.routes {
+            write!(f, "\n{route}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for ExplainedRoute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "to {}", self.recipients.join(", "))?;
+        for call in &self.plugins {
+            writeln!(
+                f,
+                "  plugin {} ({}): {} {}  [{} µs CPU, {} µs]",
+                call.plugin, call.digest, call.result, call.decision, call.cpu_us, call.wall_us
+            )?;
+            if let Some(note) = &call.note {
+                writeln!(f, "    note: {note}")?;
+            }
+            for line in &call.log {
+                writeln!(f, "    log: {:?} {}", line.level, line.text)?;
+            }
+        }
+        for step in &self.why {
+            writeln!(f, "  {}", step.text)?;
+        }
+        match (&self.reason, &self.destination) {
+            (Some(reason), _) => writeln!(f, "  => {}: {reason}", self.result)?,
+            (None, Some(destination)) => {
+                writeln!(f, "  => deliver to {destination}, trying in order")?;
+            }
+            (None, None) => writeln!(f, "  => {}", self.result)?,
+        }
+        for (position, candidate) in (1..).zip(&self.candidates) {
+            let addresses = candidate.addresses.join(", ");
+            writeln!(f, "     {position}. {} at {addresses}", candidate.text)?;
+            for note in &candidate.notes {
+                writeln!(f, "        {note}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A moment as people read it.
+#[must_use]
+pub fn moment(at_ms: u64) -> String {
+    if at_ms == UnixMs::NEVER.0 {
+        "never".to_owned()
+    } else {
+        trace::date(UnixMs(at_ms))
+    }
+}

@@ -1,0 +1,96 @@
+//! The routing plugins, in the order of the configuration.
+
+use std::sync::Arc;
+
+use plugin::{LoadError, Plugin, PluginHost, PluginSpec};
+use queue::QueuedMessage;
+use smtp::Domain;
+use thiserror::Error;
+
+use crate::config::{Config, OnError, PluginConfig};
+
+/// The plugins that are asked, in order.
+#[derive(Debug, Clone, Default)]
+pub struct Chain {
+    links: Arc<[Link]>,
+}
+
+/// One plugin with what the operator said about it.
+#[derive(Debug, Clone)]
+pub struct Link {
+    /// The loaded component.
+    pub plugin: Plugin,
+    /// As configured.
+    pub config: PluginConfig,
+}
+
+/// Why the chain cannot be built: each plugin that failed, with the reason.
+#[derive(Debug, Error)]
+#[error("{}", .0.iter().map(|(name, error)| format!("plugin {name}: {error}")).collect::<Vec<_>>().join("\n"))]
+pub struct ChainError(pub Vec<(String, LoadError)>);
+
+impl Chain {
+    /// Loads every enabled plugin of the configuration.
+    ///
+    /// # Errors
+    /// Every plugin that cannot be loaded; one is enough for no chain, because a chain with a
+    /// hole sends mail where it should not go.
+    pub async fn load(host: &PluginHost, config: &Config) -> Result<Self, ChainError> {
+        let mut links = Vec::new();
+        let mut faults = Vec::new();
+        for entry in config.plugins.iter().filter(|entry| entry.enabled) {
+            match host.load(spec(entry)).await {
+                Ok(plugin) => links.push(Link {
+                    plugin,
+                    config: entry.clone(),
+                }),
+                Err(error) => faults.push((entry.name.clone(), error)),
+            }
+        }
+        if faults.is_empty() {
+            Ok(Self {
+                links: links.into(),
+            })
+        } else {
+            Err(ChainError(faults))
+        }
+    }
+
+    /// The plugins, in order.
+    #[must_use]
+    pub fn links(&self) -> &[Link] {
+        &self.links
+    }
+}
+
+impl Link {
+    /// Whether this mail is the plugin's business.
+    #[must_use]
+    pub fn matches(&self, message: &QueuedMessage, domain: &Domain) -> bool {
+        let filter = &self.config.filter;
+        let listener = &message.origin.listener;
+        (filter.listeners.is_empty() || filter.listeners.iter().any(|name| name == listener))
+            && (filter.domains.is_empty() || filter.domains.iter().any(|p| p.matches(domain)))
+            && (filter.senders.is_empty()
+                || filter
+                    .senders
+                    .iter()
+                    .any(|p| p.matches(&message.reverse_path)))
+    }
+
+    /// What a failed call means.
+    #[must_use]
+    pub fn on_error(&self) -> OnError {
+        self.config.on_error
+    }
+}
+
+fn spec(config: &PluginConfig) -> PluginSpec {
+    PluginSpec {
+        sha256: config.sha256,
+        config: config.config.clone(),
+        limits: config.limits.clone(),
+        grants: config.grants.clone(),
+        ..PluginSpec::new(config.name.clone(), config.path.clone())
+    }
+}

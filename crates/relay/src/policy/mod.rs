@@ -1,0 +1,6 @@
+//! The operator's and the plugins' say in where mail goes.
+
+pub(crate) mod call;
+pub(crate) mod chain;
+pub(crate) mod convert;
+pub(crate) mod environment;

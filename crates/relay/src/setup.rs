@@ -1,0 +1,152 @@
+//! From a checked configuration to the parts of a relay.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mx::{Directory, DirectoryOptions, HickoryResolver, LookupReport, ResolverOptions};
+use queue::{RetrySchedule, SchedulerLimits};
+use smtp::{ServerConfig, ServerTls};
+
+use crate::app::StartError;
+use crate::clock::Stopwatch;
+use crate::config::{Config, ListenerConfig};
+use crate::core::{Profile, Settings};
+use crate::policy::chain::Chain;
+use crate::{telemetry, tls};
+
+/// Intervals of retries are spread by this much, so that what was deferred together does not
+/// come back together.
+const RETRY_JITTER_PERCENT: u8 = 10;
+
+/// DNS as configured, with an empty cache.
+///
+/// # Errors
+/// When the system's resolver configuration cannot be read.
+pub(crate) fn directory(config: &Config) -> Result<Arc<Directory>, StartError> {
+    let dns = &config.dns;
+    let resolver = HickoryResolver::new(&ResolverOptions {
+        servers: dns.servers.clone(),
+        timeout: dns.timeout,
+        attempts: dns.attempts_count,
+    })?;
+    let options = DirectoryOptions {
+        entries_max: dns.cache_entries_count,
+        ttl_floor: dns.ttl_floor,
+        ttl_ceiling: dns.ttl_ceiling,
+        negative_ttl_ceiling: dns.negative_ttl_ceiling,
+        ..DirectoryOptions::default()
+    };
+    let started = Stopwatch::start();
+    let clock = Arc::new(move || started.elapsed());
+    let observer = Arc::new(|report: &LookupReport| {
+        telemetry::dns_lookup(report.kind.as_str(), report.outcome, report.elapsed);
+    });
+    Ok(Arc::new(Directory::new(
+        Arc::new(resolver),
+        options,
+        clock,
+        Some(observer),
+    )))
+}
+
+/// The snapshot that tasks work with.
+///
+/// # Errors
+/// When the certificate cannot be used.
+pub(crate) fn settings(
+    config: Config,
+    chain: Chain,
+    directory: Arc<Directory>,
+) -> Result<Settings, StartError> {
+    let tls = match &config.tls {
+        Some(files) => Some(tls::server_config(&files.certificate, &files.key)?),
+        None => None,
+    };
+    let profiles = config
+        .listeners
+        .iter()
+        .map(|listener| Arc::new(profile(&config, listener)))
+        .collect();
+    Ok(Settings {
+        chain,
+        directory,
+        tls,
+        profiles,
+        config,
+    })
+}
+
+fn profile(config: &Config, listener: &ListenerConfig) -> Profile {
+    let limits = &config.limits;
+    let server = ServerConfig {
+        greeting: listener.banner.clone(),
+        max_message_bytes: Some(limits.message_size_bytes),
+        max_recipient_count: limits.recipients_count,
+        max_message_count: u32::try_from(limits.messages_per_connection_count).unwrap_or(u32::MAX),
+        max_error_count: limits.errors_per_connection_count,
+        max_discarded_bytes: limits.message_size_bytes.saturating_mul(2),
+        tls: if config.tls.is_some() {
+            ServerTls::Offered
+        } else {
+            ServerTls::Off
+        },
+        ..ServerConfig::new(config.hostname.clone())
+    };
+    Profile {
+        name: listener.name.clone(),
+        relay_from: listener.relay_from.clone(),
+        server: Arc::new(server),
+    }
+}
+
+/// The scheduler's limits and schedule.
+///
+/// # Errors
+/// When they contradict themselves.
+pub(crate) fn scheduling(config: &Config) -> Result<(SchedulerLimits, RetrySchedule), StartError> {
+    let queue = &config.queue;
+    let active = queue.active_messages_count;
+    let limits = SchedulerLimits {
+        active_messages: active,
+        reserved_for_fresh: active / 4,
+        ready_per_destination: queue.ready_per_destination_count,
+        initial_concurrency: queue.initial_concurrency_count,
+        max_concurrency: queue.concurrency_count,
+        failures_to_suspend: queue.failures_to_suspend_count,
+        suspend_ms: ms(queue.suspend),
+        suspend_max_ms: ms(queue.suspend).max(SchedulerLimits::default().suspend_max_ms),
+        ..SchedulerLimits::default()
+    };
+    limits.check()?;
+    let intervals = queue.retry.iter().map(|interval| ms(*interval)).collect();
+    Ok((limits, RetrySchedule::new(intervals, RETRY_JITTER_PERCENT)?))
+}
+
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Warns of changes that only a restart brings about.
+pub(crate) fn warn_of_fixed(old: &Config, new: &Config) {
+    let places = |config: &Config| {
+        let listeners = config.listeners.iter();
+        listeners
+            .map(|listener| (listener.name.clone(), listener.address))
+            .collect::<Vec<_>>()
+    };
+    if places(old) != places(new) {
+        tracing::warn!("changed listeners take effect with a restart");
+    }
+    if old.storage != new.storage {
+        tracing::warn!("a changed spool takes effect with a restart");
+    }
+    if old.admin != new.admin {
+        tracing::warn!("a changed admin listener takes effect with a restart");
+    }
+    if old.delivery.connections_count != new.delivery.connections_count {
+        tracing::warn!("a changed delivery.connections takes effect with a restart");
+    }
+    if old.log != new.log {
+        tracing::warn!("a changed log takes effect with a restart");
+    }
+}
