@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 
 /// Where lines are wrapped (RFC 5322 section 2.1.1).
 const LINE_WIDTH: usize = 76;
+/// Where paragraphs are wrapped; leaves room for what quoted-printable adds.
+const PARAGRAPH_WIDTH: usize = 72;
 /// The longest word that stays whole; lines end at 998 octets at most.
 const WORD_LIMIT: usize = 900;
 const LINE_LIMIT_BYTES: usize = 998;
@@ -55,7 +57,7 @@ pub(super) fn wrapped(out: &mut String, indent: &str, text: &str) {
     let mut column = 0;
     for word in words(&text) {
         let width = word.chars().count();
-        if column > 0 && column + 1 + width > LINE_WIDTH {
+        if column > 0 && column + 1 + width > PARAGRAPH_WIDTH {
             out.push_str("\r\n");
             column = 0;
         }
