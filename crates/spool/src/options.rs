@@ -1,6 +1,7 @@
 //! Limits and times of a segment log.
 
 use std::fmt;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,14 +12,14 @@ use crate::CommitObserver;
 #[derive(Clone)]
 pub struct Options {
     /// Size of a segment file; a larger record gets a file of its own size.
-    /// At least 4 KiB.
+    /// Brought between 4 KiB and 1 GiB, to a multiple of 4 KiB.
     pub segment_bytes: u64,
     /// Most operations in one batch.
     pub batch_count: usize,
     /// A batch is closed once it holds this many bytes.
     pub batch_bytes: u64,
-    /// Spare files kept ready and not usable by `accept`, so that removals and
-    /// updates can be written on a full disk.
+    /// Spare files kept ready and not usable by `accept`, so that removals,
+    /// updates and collection go on when the disk is full.
     pub reserve_count: usize,
     /// Emptied files kept for reuse at most (beyond the reserve they are
     /// deleted when there are more).
@@ -41,6 +42,9 @@ pub struct Options {
     pub tick: Duration,
     /// Hears of every commit.
     pub observer: Option<Arc<dyn CommitObserver>>,
+    /// From it come the stamps of segments, which must not be guessed by those
+    /// who send mail: from the operating system, unless a test sets it.
+    pub seed: u64,
 }
 
 impl Default for Options {
@@ -49,7 +53,7 @@ impl Default for Options {
             segment_bytes: 64 << 20,
             batch_count: 4096,
             batch_bytes: 32 << 20,
-            reserve_count: 1,
+            reserve_count: 2,
             spare_count: 4,
             max_bytes: None,
             lazy_write: Duration::from_millis(10),
@@ -58,7 +62,16 @@ impl Default for Options {
             collect_step_bytes: 1 << 20,
             tick: Duration::from_secs(1),
             observer: None,
+            seed: RandomState::new().build_hasher().finish(),
         }
+    }
+}
+
+impl Options {
+    pub(crate) fn segment_bytes(&self) -> u64 {
+        self.segment_bytes
+            .clamp(4 << 10, 1 << 30)
+            .next_multiple_of(4 << 10)
     }
 }
 

@@ -1,0 +1,257 @@
+//! Opening a log: what the files hold, put together by sequence.
+
+use std::sync::Arc;
+
+use crate::SpoolError;
+use crate::disk::Disk;
+use crate::index::{Entry, IdMap, Index, Place, Segment};
+use crate::queue::locked;
+use crate::record::{IndexEntry, Kind};
+use crate::scan::{Contents, read_contents};
+use crate::segments::{FileName, SegmentStore, seal};
+use crate::shared::Shared;
+use crate::writer::Writer;
+
+/// What is known of one id while files are being read.
+#[derive(Clone, Copy, Default)]
+struct Found {
+    put: Option<Version>,
+    update: Option<Version>,
+    /// The sequence of the last tombstone; sequences begin at 1.
+    gone: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Version {
+    sequence: u64,
+    due: u64,
+    place: Place,
+}
+
+impl Found {
+    /// The live record, if there is one: a put that no tombstone came after,
+    /// with the newest metadata there is.
+    fn entry(&self) -> Option<Entry> {
+        let put = self.put.filter(|put| put.sequence > self.gone)?;
+        let newest = match self.update {
+            // A copy of the put that has the update's metadata has its sequence.
+            Some(update) if update.sequence > put.sequence => update,
+            _ => put,
+        };
+        Some(Entry {
+            due_at_ms: newest.due,
+            put: put.place,
+            meta: newest.place,
+        })
+    }
+}
+
+/// Takes the log on `shared.disk` over.
+///
+/// # Errors
+/// `Locked`; `Failed` if a file cannot be read: mail that may be in it must not
+/// be given up because a disk is not well today.
+pub(crate) fn recover(shared: Arc<Shared>) -> Result<Writer, SpoolError> {
+    let lock = shared.disk.lock().map_err(|error| match error.kind() {
+        std::io::ErrorKind::WouldBlock => SpoolError::Locked,
+        _ => SpoolError::from_io("lock the spool", &error),
+    })?;
+    let mut recovery = Recovery {
+        disk: shared.disk.clone(),
+        store: SegmentStore::new(shared.disk.clone(), &shared.options),
+        index: Index::new(),
+        found: IdMap::default(),
+        sequence: 0,
+        torn_bytes: 0,
+        corrupt_count: 0,
+    };
+    recovery
+        .read_files()
+        .map_err(|error| SpoolError::from_io("open the spool", &error))?;
+    recovery.build_index();
+    let Recovery {
+        store,
+        index,
+        sequence,
+        torn_bytes,
+        corrupt_count,
+        ..
+    } = recovery;
+    *locked(&shared.index) = index;
+    {
+        let mut stats = locked(&shared.stats);
+        stats.torn_bytes_total = torn_bytes;
+        stats.corrupt_total = corrupt_count;
+    }
+    Ok(Writer::new(shared, store, sequence, lock))
+}
+
+struct Recovery {
+    disk: Arc<dyn Disk>,
+    store: SegmentStore,
+    index: Index,
+    found: IdMap<Found>,
+    sequence: u64,
+    torn_bytes: u64,
+    corrupt_count: u64,
+}
+
+impl Recovery {
+    fn read_files(&mut self) -> std::io::Result<()> {
+        let mut segments = Vec::new();
+        let mut spares = Vec::new();
+        for name in self.disk.list()? {
+            let Some(parsed) = FileName::parse(&name) else {
+                continue;
+            };
+            let file = self.disk.open(&name)?;
+            let size_bytes = file.size_bytes()?;
+            self.store.note_file(parsed.id(), size_bytes);
+            match parsed {
+                FileName::Segment { id, stamp } => {
+                    segments.push((id, Segment::new(file, name, stamp, size_bytes)));
+                }
+                FileName::Spare { .. } => spares.push((name, file, size_bytes)),
+                FileName::Corrupt { .. } => {}
+            }
+        }
+        segments.sort_unstable_by_key(|(id, _)| *id);
+        for (id, segment) in segments {
+            self.read_segment(id, segment)?;
+        }
+        spares.sort_unstable_by(|left, right| left.0.cmp(&right.0));
+        for (name, file, size_bytes) in spares {
+            self.store.adopt_spare(name, file, size_bytes)?;
+        }
+        Ok(())
+    }
+
+    fn read_segment(&mut self, id: u32, mut segment: Segment) -> std::io::Result<()> {
+        let contents = read_contents(&*segment.file, segment.stamp, segment.size_bytes, 0)?;
+        self.torn_bytes += contents.torn_bytes;
+        self.corrupt_count += contents.damage_count;
+        segment.damaged = contents.damaged;
+        segment.used_bytes = contents.end_bytes;
+        if contents.damage_count > 0 {
+            tracing::error!(
+                segment = segment.name,
+                broken = contents.damage_count,
+                readable = contents.entries.len(),
+                "spool: a segment is damaged; it will be kept aside"
+            );
+        }
+        if !contents.sealed && (contents.damaged || !contents.entries.is_empty()) {
+            seal_recovered(&segment, &contents);
+        }
+        segment.durable_bytes = contents.end_bytes;
+        self.index.segments.insert(id, segment);
+        for entry in &contents.entries {
+            self.note(id, entry);
+        }
+        // A segment without any record is dead, and collection gives it back.
+        self.index.died_bytes += u64::from(contents.entries.is_empty());
+        self.remember_tombstones(id, &contents.entries);
+        Ok(())
+    }
+
+    fn remember_tombstones(&mut self, id: u32, entries: &[IndexEntry]) {
+        let Some(segment) = self.index.segments.get_mut(&id) else {
+            return;
+        };
+        for entry in entries.iter().filter(|entry| entry.kind == Kind::Tombstone) {
+            if let Ok(target) = u32::try_from(entry.due) {
+                *segment.tombstones.entry(target).or_default() += 1;
+            }
+        }
+    }
+
+    fn note(&mut self, segment: u32, entry: &IndexEntry) {
+        self.sequence = self.sequence.max(entry.sequence);
+        let place = Place {
+            segment,
+            offset_units: entry.offset_units,
+            units: entry.units,
+        };
+        let version = Version {
+            sequence: entry.sequence,
+            due: entry.due,
+            place,
+        };
+        let found = self.found.entry(entry.id).or_default();
+        match entry.kind {
+            Kind::Tombstone => found.gone = found.gone.max(entry.sequence),
+            Kind::Update => {
+                if found
+                    .update
+                    .is_none_or(|known| known.sequence < entry.sequence)
+                {
+                    found.update = Some(version);
+                }
+            }
+            Kind::Put => {
+                let loser = match found.put {
+                    Some(known) if known.sequence >= entry.sequence => Some(place),
+                    known => {
+                        found.put = Some(version);
+                        known.map(|known| known.place)
+                    }
+                };
+                if let Some(loser) = loser {
+                    self.mark_copies(loser);
+                }
+            }
+        }
+    }
+
+    /// Two puts of one id: a collection was interrupted. The one that does not
+    /// count holds up every tombstone until it is gone.
+    fn mark_copies(&mut self, loser: Place) {
+        if let Some(segment) = self.index.segments.get_mut(&loser.segment) {
+            segment.has_copies = true;
+        }
+    }
+
+    fn build_index(&mut self) {
+        let mut lived = 0;
+        for (id, found) in std::mem::take(&mut self.found) {
+            match found.entry() {
+                Some(entry) => {
+                    self.index.insert(id, entry);
+                    lived += entry.put.bytes();
+                }
+                None => self.index.died_bytes += 1,
+            }
+        }
+        let segments = self.index.segments.keys().copied().collect::<Vec<u32>>();
+        for segment in self.index.segments.values_mut() {
+            segment
+                .tombstones
+                .retain(|target, _| segments.binary_search(target).is_ok());
+        }
+        tracing::info!(
+            records = self.index.live_count(),
+            bytes = lived,
+            segments = segments.len(),
+            torn_bytes = self.torn_bytes,
+            broken = self.corrupt_count,
+            "spool: recovered"
+        );
+    }
+}
+
+/// Fixes what a scan found, so that every later open sees the same, whatever a
+/// crash has left behind the last record. If it cannot be done now, the scan is
+/// repeated at the next open, from the same bytes.
+fn seal_recovered(segment: &Segment, contents: &Contents) {
+    let sealed = seal(
+        &*segment.file,
+        segment.stamp,
+        segment.size_bytes,
+        contents.end_bytes,
+        &contents.entries,
+        contents.damaged,
+    );
+    if let Err(error) = sealed {
+        tracing::warn!(%error, segment = segment.name, "spool: cannot seal a segment");
+    }
+}
