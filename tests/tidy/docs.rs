@@ -61,8 +61,8 @@ pub(crate) fn commands(tree: &Tree) -> Vec<String> {
     };
     let mut complaints = Vec::new();
     let programs = [
-        ("cargo xtask ", "crates/xtask/src/main.rs", "derive(Parser)"),
-        ("waypost ", "crates/cli/src/main.rs", "derive(Subcommand)"),
+        ("cargo xtask ", "crates/xtask/src/main.rs", "Parser)]"),
+        ("waypost ", "crates/cli/src/main.rs", "Subcommand)]"),
     ];
     for (program, source, derive) in programs {
         let known = tree

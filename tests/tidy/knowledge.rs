@@ -73,6 +73,10 @@ const TABLE: &[Knowledge] = &[
                 "one table of metric names, units and helps",
             ),
             ("crates/relay/src/telemetry/", "the same table, in parts"),
+            (
+                "plugins/",
+                "crates of the SDK are called so; metrics of plugins have other names",
+            ),
         ],
     },
     Knowledge {
