@@ -8,7 +8,7 @@ use crate::programs::PROMTOOL;
 use crate::quickstart::{quickstart, send, sink};
 
 /// What every dashboard will want.
-const FAMILIES: [&str; 11] = [
+const FAMILIES: [&str; 10] = [
     "waypost_messages_accepted_total",
     "waypost_recipients_delivered_total",
     "waypost_recipients_deferred_total",
@@ -17,7 +17,6 @@ const FAMILIES: [&str; 11] = [
     "waypost_plugin_calls_total",
     "waypost_plugin_call_seconds",
     "waypost_dns_lookups_total",
-    "waypost_dns_lookup_seconds",
     "waypost_spool_commits_total",
     "waypost_spool_commit_seconds",
 ];
