@@ -115,10 +115,13 @@ struct Desk {
     temporary_failures_count: AtomicU64,
 }
 
+/// How a shelf's questions are put to a resolver.
+type Ask<K, T> = fn(Arc<dyn Resolver>, K) -> BoxFuture<'static, Result<Answer<T>, LookupError>>;
+
 struct Shelf<K, T> {
     kind: RecordKind,
     cache: Arc<Cache<K, Outcome<T>>>,
-    ask: fn(Arc<dyn Resolver>, K) -> BoxFuture<'static, Result<Answer<T>, LookupError>>,
+    ask: Ask<K, T>,
 }
 
 impl Directory {
@@ -244,11 +247,7 @@ where
     K: Clone + Eq + Hash + Send + Sync + 'static,
     T: Send + Sync + 'static,
 {
-    fn new(
-        kind: RecordKind,
-        entries_max: usize,
-        ask: fn(Arc<dyn Resolver>, K) -> BoxFuture<'static, Result<Answer<T>, LookupError>>,
-    ) -> Self {
+    fn new(kind: RecordKind, entries_max: usize, ask: Ask<K, T>) -> Self {
         Self {
             kind,
             cache: Arc::new(Cache::new(entries_max)),

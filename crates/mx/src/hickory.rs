@@ -181,7 +181,7 @@ impl Server {
             .await
         {
             Ok(response) => Ok(Response::Message(Box::new(response.into_message()))),
-            Err(NetError::Dns(DnsError::NoRecordsFound(none))) => Response::absence(none, self),
+            Err(NetError::Dns(DnsError::NoRecordsFound(none))) => Response::absence(&none, self),
             Err(error) => Err(LookupError::temporary(cause(&error), self.detail(&error))),
         }
     }
@@ -234,7 +234,7 @@ enum Response {
 }
 
 impl Response {
-    fn absence(none: NoRecords, server: &Server) -> Result<Self, LookupError> {
+    fn absence(none: &NoRecords, server: &Server) -> Result<Self, LookupError> {
         let ttl_s = none.negative_ttl.unwrap_or(0);
         match none.response_code {
             ResponseCode::NXDomain => Ok(Self::NoSuchDomain { ttl_s }),
