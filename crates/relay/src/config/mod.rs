@@ -1,7 +1,7 @@
 //! The configuration: one TOML file, read once, checked as a whole.
 //!
 //! Two layers. The first is the tree of the file with the place of every key
-//! and value ([`tree`]); the second is [`Config`], which holds only values that
+//! and value (`tree`); the second is [`Config`], which holds only values that
 //! were checked. On the way from one to the other every fault is noted and
 //! reading goes on, so that the administrator sees all of them in one report
 //! with file, line, caret and what would be right.

@@ -74,7 +74,7 @@ fn context() -> DsnContext {
 }
 
 /// A header section as (name, value) in order, unfolded, and what follows it.
-fn entity(text: &str) -> (Vec<(String, String)>, String) {
+fn entity(text: &str) -> (Fields, String) {
     let (head, body) = text
         .split_once("\r\n\r\n")
         .expect("an empty line ends the header section");
@@ -97,10 +97,13 @@ fn value<'f>(fields: &'f [(String, String)], name: &str) -> &'f str {
     &found.1
 }
 
+/// Names and values of header fields.
+type Fields = Vec<(String, String)>;
+
 struct Bounce {
-    head: Vec<(String, String)>,
+    head: Fields,
     /// Header and decoded content of each part.
-    parts: Vec<(Vec<(String, String)>, Vec<u8>)>,
+    parts: Vec<(Fields, Vec<u8>)>,
 }
 
 /// Takes a bounce apart after looking at what holds for every one.
@@ -161,7 +164,7 @@ fn unquote(text: &str) -> Vec<u8> {
 }
 
 /// The per-message and per-recipient groups of the delivery status.
-fn groups(bounce: &Bounce) -> Vec<Vec<(String, String)>> {
+fn groups(bounce: &Bounce) -> Vec<Fields> {
     let text = String::from_utf8(bounce.parts[1].1.clone()).unwrap();
     text.split("\r\n\r\n")
         .map(|group| entity(&format!("{}\r\n\r\n", group.trim_end())).0)
