@@ -315,13 +315,13 @@ impl ClientSession {
     fn push_finished(&mut self, transaction: &Transaction, stage: Stage, reusable: bool) {
         // Nobody is undecided at the end; were it so, deferring loses nothing.
         let undecided = RecipientOutcome::Deferred(Reply::new(451, (4, 5, 0), "No answer"));
-        let try_next_host = transaction.is_mail_deferred();
+        let mail_refusal = transaction.mail_refusal().map(Reply::severity);
         self.actions
             .push_back(ClientAction::Outcome(TransactionOutcome {
                 recipients: transaction.outcomes(&undecided),
-                try_next_host,
+                try_next_host: mail_refusal == Some(Severity::Transient),
                 reusable,
-                stage: if try_next_host { Stage::Mail } else { stage },
+                stage: mail_refusal.map_or(stage, |_| Stage::Mail),
                 host_failure: None,
             }));
     }

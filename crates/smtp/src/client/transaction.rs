@@ -137,11 +137,9 @@ impl Transaction {
         }
     }
 
-    /// Whether MAIL was refused for now, which another host may see otherwise.
-    pub(super) fn is_mail_deferred(&self) -> bool {
-        self.mail_refusal
-            .as_ref()
-            .is_some_and(|reply| reply.severity() == Severity::Transient)
+    /// What MAIL was refused with.
+    pub(super) fn mail_refusal(&self) -> Option<&Reply> {
+        self.mail_refusal.as_ref()
     }
 
     pub(super) fn content_sent(&mut self) {

@@ -150,6 +150,7 @@ impl ServerSession {
             }
             Asked::Ehlo { extended, .. } => {
                 self.write_hello(extended);
+                self.is_behind_refused_mail = false;
                 return State::Command(Dialogue::Identified);
             }
             Asked::Mail {

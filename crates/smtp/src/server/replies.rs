@@ -9,7 +9,7 @@ pub(super) const RCPT_OK: &[u8] = b"250 2.1.5 Recipient ok\r\n";
 pub(super) const START_CONTENT: &[u8] = b"354 End data with <CR><LF>.<CR><LF>\r\n";
 pub(super) const BYE: &[u8] = b"221 2.0.0 Bye\r\n";
 pub(super) const CANNOT_VERIFY: &[u8] =
-    b"252 2.1.5 Cannot verify the address, but will take mail for it and try\r\n";
+    b"252 2.0.0 Cannot verify the address, but will take mail for it and try\r\n";
 pub(super) const HELP: &[u8] = b"214-2.0.0 Commands: EHLO HELO MAIL RCPT DATA RSET NOOP QUIT\r\n\
     214 2.0.0 VRFY HELP STARTTLS; see RFC 5321\r\n";
 pub(super) const START_TLS: &[u8] = b"220 2.0.0 Ready to start TLS\r\n";

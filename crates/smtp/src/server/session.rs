@@ -406,16 +406,17 @@ impl ServerSession {
         reply: Reply,
         mut discarded_bytes: u64,
     ) -> (State, bool) {
+        // Before more is read, so that the cuts of the input make no difference.
+        let max = self.config.max_message_bytes.unwrap_or(0);
+        if discarded_bytes > max.saturating_add(self.config.max_discarded_bytes) {
+            reply.write_to(&mut self.held_replies);
+            return (self.close(b"", CloseReason::Flood), true);
+        }
         let unstuffed = self.input.chunk().map(|chunk| unstuffer.next(chunk));
         match &unstuffed {
             Some(Unstuffed::End) => return (self.end_transaction(&reply), true),
             Some(Unstuffed::Piece(piece)) => discarded_bytes += piece.len() as u64,
             Some(Unstuffed::Fault(_) | Unstuffed::More) | None => {}
-        }
-        let max = self.config.max_message_bytes.unwrap_or(0);
-        if discarded_bytes > max.saturating_add(self.config.max_discarded_bytes) {
-            reply.write_to(&mut self.held_replies);
-            return (self.close(b"", CloseReason::Flood), true);
         }
         let state = State::Discarding {
             unstuffer,
