@@ -280,7 +280,7 @@ pub enum LookupFailure {
 }
 
 /// A DNS question by a plugin.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Question {
     /// MX records.
     Mx(Domain),

@@ -2,12 +2,12 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
-use wasmtime::component::Linker;
+use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::cache::Cache;
@@ -18,7 +18,7 @@ use crate::imports;
 use crate::limits::Limits;
 use crate::load::load;
 use crate::meter::PARTS_MAX;
-use crate::plugin::Plugin;
+use crate::plugin::{Loaded, Plugin};
 use crate::state::CallState;
 use crate::ticker::Ticker;
 
@@ -159,6 +159,9 @@ pub(crate) struct HostCore {
     pub(crate) instances: Semaphore,
     allocation: Allocation,
     calls: AtomicU64,
+    /// Those that are still in use: a reload of the same component with another
+    /// configuration does not compile it again.
+    loaded: Mutex<Vec<Weak<Loaded>>>,
 }
 
 impl PluginHost {
@@ -191,6 +194,7 @@ impl PluginHost {
                 cache,
                 allocation,
                 calls: AtomicU64::new(0),
+                loaded: Mutex::default(),
             }),
         })
     }
@@ -231,6 +235,22 @@ impl HostCore {
         let call = self.calls.fetch_add(1, Ordering::Relaxed);
         // An odd factor makes the numbers of the calls distinct and far apart.
         self.options.seed ^ call.wrapping_mul(0xD1B5_4A32_D192_ED03)
+    }
+}
+
+impl HostCore {
+    /// The code of a component that some plugin in use was made from.
+    pub(crate) fn component_in_use(&self, sha256: Digest) -> Option<Component> {
+        let loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut in_use = loaded.iter().filter_map(Weak::upgrade);
+        let same = in_use.find(|plugin| plugin.inspection.sha256 == sha256)?;
+        Some(same.pre.component().clone())
+    }
+
+    pub(crate) fn remember(&self, plugin: &Arc<Loaded>) {
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        loaded.retain(|each| each.strong_count() > 0);
+        loaded.push(Arc::downgrade(plugin));
     }
 }
 

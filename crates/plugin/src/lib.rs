@@ -14,6 +14,7 @@ mod attribute;
 mod bindings;
 mod cache;
 mod call;
+pub mod cases;
 mod check;
 mod config_tree;
 mod digest;

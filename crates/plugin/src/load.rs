@@ -47,16 +47,16 @@ pub(crate) async fn load(host: &Arc<HostCore>, spec: PluginSpec) -> Result<Plugi
     };
     let path = spec.path.clone();
     let component = &compiled.component;
-    let exports = export_names(host, component);
-    if !exports.iter().any(|name| is_ours(name, "routing-phase")) {
-        return Err(LoadError::NoRoutingPhase { path, exports });
-    }
-    let imports = import_names(host, component, &path)?;
-    let pre = link(host, component, &path)?;
     let mismatch = |error: wasmtime::Error| LoadError::Mismatch {
         path: path.clone(),
         detail: format!("{error:#}"),
     };
+    let imports = import_names(host, component, &path)?;
+    let pre = link(host, component).map_err(mismatch)?;
+    let exports = export_names(host, component);
+    if !exports.iter().any(|name| is_ours(name, "routing-phase")) {
+        return Err(LoadError::NoRoutingPhase { path, exports });
+    }
     let routing = routing_phase::GuestIndices::new(&pre).map_err(mismatch)?;
     let lifecycle = exports
         .iter()
@@ -82,7 +82,9 @@ pub(crate) async fn load(host: &Arc<HostCore>, spec: PluginSpec) -> Result<Plugi
         profile: Arc::new(Profile::new(spec, Arc::clone(&host.options.clock))),
     };
     loaded.inspection.identity = start(&loaded).await?;
-    Ok(Plugin(Arc::new(loaded)))
+    let loaded = Arc::new(loaded);
+    host.remember(&loaded);
+    Ok(Plugin(loaded))
 }
 
 fn check_limits(host: &HostCore, spec: &PluginSpec) -> Result<(), LoadError> {
@@ -149,10 +151,8 @@ fn compile(host: &HostCore, path: &Path, pin: Option<Digest>) -> Result<Compiled
     if let Some(what) = not_a_component_because(&octets) {
         return Err(not_a_component(what.to_owned()));
     }
-    let cached = host
-        .cache
-        .as_ref()
-        .and_then(|cache| cache.get(&host.engine, sha256));
+    let from_disk = || host.cache.as_ref()?.get(&host.engine, sha256);
+    let cached = host.component_in_use(sha256).or_else(from_disk);
     let from_cache = cached.is_some();
     let component = match cached {
         Some(component) => component,
@@ -230,21 +230,11 @@ fn import_names(
     Ok(names)
 }
 
-fn link(
-    host: &HostCore,
-    component: &Component,
-    path: &Path,
-) -> Result<InstancePre<CallState>, LoadError> {
-    let mismatch = |error: wasmtime::Error| LoadError::Mismatch {
-        path: path.to_owned(),
-        detail: format!("{error:#}"),
-    };
+fn link(host: &HostCore, component: &Component) -> wasmtime::Result<InstancePre<CallState>> {
     let mut linker = host.linker.clone();
     // Toolchains import WASI whether it is used or not; using it is a trap.
-    linker
-        .define_unknown_imports_as_traps(component)
-        .map_err(mismatch)?;
-    linker.instantiate_pre(component).map_err(mismatch)
+    linker.define_unknown_imports_as_traps(component)?;
+    linker.instantiate_pre(component)
 }
 
 /// Makes an instance, asks who it is and what it says of its configuration.

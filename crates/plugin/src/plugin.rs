@@ -36,6 +36,9 @@ pub(crate) struct Loaded {
     pub(crate) inspection: Inspection,
 }
 
+/// How much more CPU time the check of a configuration may take than a call.
+const CHECK_FACTOR: u32 = 10;
+
 /// Facts of a loaded plugin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inspection {
@@ -53,7 +56,8 @@ pub struct Inspection {
     pub exports: Vec<String>,
     /// Everything it imports, used or not.
     pub imports: Vec<String>,
-    /// The compiled code came from the cache.
+    /// It was not compiled: the code came from the cache, or from a plugin in use
+    /// that was made from the same component.
     pub from_cache: bool,
 }
 
@@ -157,6 +161,7 @@ impl Loaded {
         environment: Arc<dyn CallEnvironment>,
     ) -> CallState {
         let limits = &self.profile.limits;
+        let is_call = request.is_some();
         let random = environment.seed().unwrap_or_else(|| self.host.next_seed());
         CallState {
             profile: Arc::clone(&self.profile),
@@ -164,6 +169,13 @@ impl Loaded {
             environment,
             memory: MemoryMeter::new(limits.memory_bytes, limits.table_elements),
             cpu: Arc::new(CpuMeter::default()),
+            // A check of the configuration may look at all of it; a call should
+            // look only at what matters.
+            cpu_budget: if is_call {
+                limits.cpu
+            } else {
+                limits.cpu * CHECK_FACTOR
+            },
             metrics: Arc::clone(&self.host.options.metrics),
             deadline: Instant::now() + limits.wall,
             host_calls: 0,

@@ -57,7 +57,7 @@ impl<'a> Run<'a> {
         store.set_hostcall_fuel(limits.data_bytes);
         store.set_epoch_deadline(1);
         let meter = Arc::clone(&cpu);
-        let budget = limits.cpu;
+        let budget = store.data().cpu_budget;
         store.epoch_deadline_callback(move |_| {
             if meter.spent() > budget {
                 return Err(Stop::Cpu.into());
@@ -139,7 +139,7 @@ impl<'a> Run<'a> {
             return match stop {
                 Stop::Cpu => (
                     FailureReason::CpuLimit,
-                    format!("used more than {:?} of CPU time", limits.cpu),
+                    format!("used more than {:?} of CPU time", state.cpu_budget),
                 ),
                 Stop::HostCalls => (
                     FailureReason::HostCallLimit,

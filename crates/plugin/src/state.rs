@@ -1,6 +1,7 @@
 //! What one call knows while it runs: the data of its store.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use smtp::Domain;
 use tokio::time::Instant;
@@ -27,6 +28,7 @@ pub(crate) struct CallState {
     pub(crate) environment: Arc<dyn CallEnvironment>,
     pub(crate) memory: MemoryMeter,
     pub(crate) cpu: Arc<CpuMeter>,
+    pub(crate) cpu_budget: Duration,
     pub(crate) metrics: Arc<dyn crate::host::MetricSink>,
     pub(crate) deadline: Instant,
     pub(crate) host_calls: u32,
