@@ -18,7 +18,7 @@ const CLIENTS: usize = 8;
 const ACKNOWLEDGED_PER_LIFE: usize = 40;
 /// A message is in flight from its delivery until the spool has noted it. That takes one write of
 /// the log, and until then each client can have at most a message or two more on the way.
-const IN_FLIGHT_LIMIT: usize = 16 * CLIENTS;
+const IN_FLIGHT_LIMIT: usize = 8 * CLIENTS;
 
 /// Clients that send until they are told to stop, each message with a subject of its own.
 struct Load {
