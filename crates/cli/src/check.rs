@@ -16,7 +16,10 @@ pub(crate) struct CheckArgs {
 pub(crate) async fn run(args: CheckArgs) -> anyhow::Result<()> {
     let config = args.config.load()?;
     if let Err(errors) = config.check_files() {
-        eprintln!("{}", errors.render(std::io::IsTerminal::is_terminal(&std::io::stderr())));
+        eprintln!(
+            "{}",
+            errors.render(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        );
         return Err(ConfigRefused.into());
     }
     let facts = relay::explain::check(config, &Clock::system()).await?;

@@ -12,9 +12,12 @@ use tokio::net::UnixStream;
 /// Asks the relay whose spool is in `spool`.
 pub(crate) async fn call(spool: &Path, method: Method, path: &str) -> anyhow::Result<Bytes> {
     let socket = relay::admin::control_path(spool);
-    let stream = UnixStream::connect(&socket)
-        .await
-        .with_context(|| format!("no relay answers at {} (is it running, and may you?)", socket.display()))?;
+    let stream = UnixStream::connect(&socket).await.with_context(|| {
+        format!(
+            "no relay answers at {} (is it running, and may you?)",
+            socket.display()
+        )
+    })?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);

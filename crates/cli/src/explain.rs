@@ -39,20 +39,34 @@ pub(crate) struct ExplainArgs {
 pub(crate) async fn run(args: ExplainArgs) -> anyhow::Result<()> {
     let config = args.config.load()?;
     let request = Request {
-        from: args.from.parse().map_err(|error| anyhow::anyhow!("--from {}: {error}", args.from))?,
+        from: args
+            .from
+            .parse()
+            .map_err(|error| anyhow::anyhow!("--from {}: {error}", args.from))?,
         to: args
             .to
             .iter()
-            .map(|to| to.parse().map_err(|error| anyhow::anyhow!("--to {to}: {error}")))
+            .map(|to| {
+                to.parse()
+                    .map_err(|error| anyhow::anyhow!("--to {to}: {error}"))
+            })
             .collect::<anyhow::Result<_>>()?,
         listener: args.listener,
         size_bytes: args.size,
         attempt: args.attempt,
-        header: args.header.iter().flat_map(|field| [field.as_str(), "\r\n"]).collect(),
+        header: args
+            .header
+            .iter()
+            .flat_map(|field| [field.as_str(), "\r\n"])
+            .collect(),
     };
-    let explanation: Explanation = relay::explain::explain(config, &Clock::system(), request).await?;
+    let explanation: Explanation =
+        relay::explain::explain(config, &Clock::system(), request).await?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&explanation).context("as JSON")?);
+        println!(
+            "{}",
+            serde_json::to_string_pretty(&explanation).context("as JSON")?
+        );
     } else {
         print!("{explanation}");
     }

@@ -43,7 +43,13 @@ enum Command {
 #[derive(Debug, clap::Args)]
 struct ConfigArg {
     /// The configuration file.
-    #[arg(long, short, value_name = "FILE", default_value = "/etc/waypost/waypost.toml", env = "WAYPOST_CONFIG")]
+    #[arg(
+        long,
+        short,
+        value_name = "FILE",
+        default_value = "/etc/waypost/waypost.toml",
+        env = "WAYPOST_CONFIG"
+    )]
     config: PathBuf,
 }
 
@@ -83,7 +89,9 @@ impl ConfigArg {
 #[allow(clippy::print_stderr)] // errors go to stderr
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
     let result = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
         runtime.block_on(async {
             match cli.command {

@@ -72,7 +72,8 @@ pub(crate) async fn run(args: QueueArgs) -> anyhow::Result<()> {
             return list(&body, json);
         }
         QueueCommand::Show { id, json } => {
-            let body = control::call(spool, Method::GET, &format!("/queue/{}", clean(&id)?)).await?;
+            let body =
+                control::call(spool, Method::GET, &format!("/queue/{}", clean(&id)?)).await?;
             return show(&body, json);
         }
         QueueCommand::Retry { id } if id == "all" => {
@@ -85,7 +86,12 @@ pub(crate) async fn run(args: QueueArgs) -> anyhow::Result<()> {
         QueueCommand::Bounce { id } => ("bounce", id),
         QueueCommand::Remove { id } => ("remove", id),
     };
-    control::call(spool, Method::POST, &format!("/queue/{}/{command}", clean(&id)?)).await?;
+    control::call(
+        spool,
+        Method::POST,
+        &format!("/queue/{}/{command}", clean(&id)?),
+    )
+    .await?;
     Ok(())
 }
 

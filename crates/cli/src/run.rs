@@ -43,7 +43,10 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<()> {
 
 async fn reload(relay: &Relay, file: &ConfigArg) {
     let result = match relay::Config::load(&file.config) {
-        Ok(config) => relay.reload(config).await.map_err(|error| error.to_string()),
+        Ok(config) => relay
+            .reload(config)
+            .await
+            .map_err(|error| error.to_string()),
         Err(errors) => {
             relay::telemetry::reloaded("failed");
             Err(errors.to_string())

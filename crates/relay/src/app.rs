@@ -357,6 +357,8 @@ async fn open_spool(config: &Config) -> Result<Arc<dyn Spool>, StartError> {
             segment_bytes: storage.segment_size_bytes,
             batch_count: storage.batch_count,
             batch_bytes: storage.batch_size_bytes,
+            spare_count: storage.spare_segments_count,
+            max_bytes: storage.max_size_bytes,
             observer: Some(Arc::new(observer)),
             ..spool::Options::default()
         };

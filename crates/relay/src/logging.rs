@@ -11,8 +11,11 @@ use crate::config::{LogConfig, LogFormat};
 /// When `log.level` is no filter directive.
 pub fn install(config: &LogConfig) -> Result<(), ParseError> {
     let filter = EnvFilter::builder().parse(&config.level)?;
+    // Colours are for terminals; a file or a journal gets plain text.
+    let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(colour)
         .with_writer(std::io::stderr);
     match config.format {
         LogFormat::Human => drop(builder.with_target(false).try_init()),

@@ -5,15 +5,18 @@
 //! order, sees what was decided so far and may change it for all or some of the recipients.
 //! Recipients that are treated alike stay together in a [`Group`].
 
+mod base;
+mod draft;
+
 use std::sync::Arc;
 
-use mx::{CandidateOrigin, DeliveryPlan, PlanFailure, PlanOptions, RouteFault, TlsPolicy};
+use mx::{CandidateOrigin, DeliveryPlan, PlanFailure, RouteFault};
 use plugin::{Decision, Flow, RouteCall, Verdict};
 use queue::{Deferral, Disposition, QueuedMessage, UnixMs};
 use smtp::{Domain, Reply};
-use tokio::sync::OnceCell;
 
-use crate::config::{Config, OnError, SmarthostHost, TlsMode};
+use self::base::{Base, plan_options};
+use self::draft::{Draft, Stand, failure_disposition, supported};
 use crate::core::{Core, Settings, read_content};
 use crate::dispatch::Plan;
 use crate::policy::call::{self, CallTrace, Failure};
@@ -117,14 +120,7 @@ fn content_source(core: &Arc<Core>, message: &QueuedMessage) -> ContentSource {
 
 /// Decides for every recipient of the subject.
 pub async fn decide(settings: &Arc<Settings>, subject: &Subject) -> Routing {
-    let base = Arc::new(Base {
-        settings: Arc::clone(settings),
-        domain: subject.domain.clone(),
-        seed: subject.message.id.get() ^ (u64::from(subject.attempt) << 56),
-        now: subject.now,
-        was_released: subject.message.released_at.is_some(),
-        plan: OnceCell::new(),
-    });
+    let base = Arc::new(Base::new(settings, subject));
     let mut attributes = Attributes::new();
     let mut drafts = vec![Draft::new(subject.recipients.clone())];
     for link in settings.chain.links() {
@@ -145,107 +141,6 @@ pub async fn decide(settings: &Arc<Settings>, subject: &Subject) -> Routing {
         groups.push(draft.finish(&base).await);
     }
     Routing { groups, attributes }
-}
-
-/// What would happen if no plugin said anything; worked out when first needed.
-pub(crate) struct Base {
-    settings: Arc<Settings>,
-    domain: Domain,
-    seed: u64,
-    now: UnixMs,
-    /// An operator or the time has ended a hold: no plugin holds the message again.
-    was_released: bool,
-    plan: OnceCell<Result<Arc<DeliveryPlan>, PlanFailure>>,
-}
-
-impl Base {
-    pub(crate) async fn plan(&self) -> Result<Arc<DeliveryPlan>, PlanFailure> {
-        self.plan.get_or_init(|| self.resolve()).await.clone()
-    }
-
-    async fn resolve(&self) -> Result<Arc<DeliveryPlan>, PlanFailure> {
-        let config = &self.settings.config;
-        let directory = &self.settings.directory;
-        let options = plan_options(config);
-        if config.smarthosts.is_empty() {
-            return mx::plan(directory, &self.domain, &options, self.seed)
-                .await
-                .map(Arc::new);
-        }
-        let hops = smarthost_hops(config);
-        let origin = CandidateOrigin::Configured;
-        let plan = mx::expand_hops(directory, &hops, origin, &options, self.seed).await;
-        plan.map(Arc::new).map_err(|fault| {
-            // The configuration's check lets only hosts and addresses through, which cannot
-            // fail here; should it ever, the mail waits.
-            let detail: Arc<str> = fault.to_string().into();
-            let error = mx::LookupError::temporary(mx::TemporaryCause::BadResponse, detail);
-            PlanFailure {
-                domain: self.domain.clone(),
-                reason: mx::PlanFailureReason::Temporary(error),
-                why: Vec::new(),
-            }
-        })
-    }
-}
-
-fn smarthost_hops(config: &Config) -> Vec<mx::NextHop> {
-    let hops = config
-        .smarthosts
-        .iter()
-        .zip(0_u16..)
-        .map(|(smarthost, position)| {
-            let endpoint = match &smarthost.host {
-                SmarthostHost::Name(name) => mx::HopEndpoint::Host(name.clone()),
-                SmarthostHost::Address(address) => mx::HopEndpoint::Address(*address),
-            };
-            mx::NextHop {
-                port: Some(smarthost.port),
-                priority: position,
-                tls: Some(tls_policy(smarthost.tls)),
-                ..mx::NextHop::new(endpoint)
-            }
-        });
-    hops.collect()
-}
-
-fn plan_options(config: &Config) -> PlanOptions {
-    PlanOptions {
-        port: config.delivery.port,
-        own_names: vec![config.hostname.clone()],
-        hosts_limit: config.delivery.hosts_limit_count,
-        tls: tls_policy(config.delivery.tls),
-        source_pool: None,
-    }
-}
-
-fn tls_policy(mode: TlsMode) -> TlsPolicy {
-    match mode {
-        TlsMode::Off => TlsPolicy::Off,
-        TlsMode::Opportunistic => TlsPolicy::Opportunistic,
-        TlsMode::Encrypt => TlsPolicy::Encrypt,
-        TlsMode::Verify => TlsPolicy::Verify(Vec::new()),
-    }
-}
-
-/// What is decided so far for some recipients.
-#[derive(Clone)]
-struct Draft {
-    recipients: Vec<u32>,
-    stand: Stand,
-    settings: plugin::Settings,
-    calls: Vec<CallTrace>,
-    stopped: bool,
-}
-
-#[derive(Clone)]
-enum Stand {
-    /// Nobody has said anything.
-    Base,
-    /// A plugin has made this of it.
-    Made(Arc<DeliveryPlan>),
-    /// There is nothing to deliver to.
-    Settled(Disposition<Plan>),
 }
 
 /// A verdict that cannot be carried out.
@@ -435,178 +330,4 @@ fn settled(decision: &Decision, link: &Link, now: UnixMs) -> Disposition<Plan> {
             Disposition::Defer(Deferral::local(Reply::new(451, (4, 3, 0), text)))
         }
     }
-}
-
-/// Refuses what this version cannot do: mail never goes out with less than was asked for.
-fn supported(plan: &DeliveryPlan) -> Result<(), String> {
-    for candidate in &plan.candidates {
-        if candidate.protocol == mx::Protocol::Lmtp {
-            return Err(format!("{}: LMTP is not available", candidate.endpoint));
-        }
-        if matches!(candidate.endpoint, mx::Endpoint::UnixSocket(_)) {
-            return Err(format!(
-                "{}: local sockets are not available",
-                candidate.endpoint
-            ));
-        }
-        if let Some(name) = &candidate.auth {
-            return Err(format!(
-                "{}: no credential {name:?} is configured",
-                candidate.endpoint
-            ));
-        }
-        if let Some(name) = &candidate.source_pool {
-            return Err(format!(
-                "{}: no source pool {name:?} is configured",
-                candidate.endpoint
-            ));
-        }
-        if matches!(
-            candidate.tls,
-            TlsPolicy::Dane | TlsPolicy::DaneOnly | TlsPolicy::Destination
-        ) {
-            let tls = &candidate.tls;
-            return Err(format!(
-                "{}: TLS policy {tls} is not available",
-                candidate.endpoint
-            ));
-        }
-    }
-    Ok(())
-}
-
-fn failure_disposition(failure: &PlanFailure) -> Disposition<Plan> {
-    if failure.is_temporary() {
-        Disposition::Defer(Deferral::local(failure.reply()))
-    } else {
-        Disposition::Reject(failure.reply())
-    }
-}
-
-impl Draft {
-    fn new(recipients: Vec<u32>) -> Self {
-        Self {
-            recipients,
-            stand: Stand::Base,
-            settings: plugin::Settings::default(),
-            calls: Vec::new(),
-            stopped: false,
-        }
-    }
-
-    /// What the operator chose for a plugin that gave no usable answer.
-    fn failed(mut self, link: &Link, failure: Failure) -> Self {
-        call::count_failed(link, &failure);
-        let text = format!(
-            "routing plugin {} failed: {}",
-            link.config.name, failure.reason
-        );
-        self.calls.push(CallTrace::failed(link, failure));
-        match link.on_error() {
-            OnError::Continue => return self,
-            OnError::Defer => {
-                let deferral = Deferral::local(Reply::new(451, (4, 3, 0), text));
-                self.stand = Stand::Settled(Disposition::Defer(deferral));
-            }
-            OnError::Reject => {
-                self.stand = Stand::Settled(Disposition::Reject(Reply::new(554, (5, 3, 0), text)));
-            }
-        }
-        self.stopped = true;
-        self
-    }
-
-    /// Later plugins overrule earlier ones, field by field.
-    fn merge(&mut self, settings: &plugin::Settings) -> Result<(), String> {
-        if let Some(class) = &settings.traffic_class {
-            return Err(format!("no traffic class {class:?} is configured"));
-        }
-        if let Some(pool) = &settings.source_pool {
-            return Err(format!("no source pool {pool:?} is configured"));
-        }
-        if let Some((name, _)) = settings.extra.first() {
-            return Err(format!("no setting {name:?} is known"));
-        }
-        if settings.tls.is_some() {
-            self.settings.tls.clone_from(&settings.tls);
-        }
-        if settings.expires_after_seconds.is_some() {
-            self.settings.expires_after_seconds = settings.expires_after_seconds;
-        }
-        Ok(())
-    }
-
-    async fn finish(self, base: &Base) -> Group {
-        let mut why = Vec::new();
-        let disposition = match self.stand {
-            Stand::Settled(disposition) => disposition,
-            Stand::Made(plan) => deliver(plan, &self.settings, &base.domain),
-            Stand::Base => match base.plan().await {
-                Ok(plan) => deliver(plan, &self.settings, &base.domain),
-                Err(failure) => {
-                    why.clone_from(&failure.why);
-                    failure_disposition(&failure)
-                }
-            },
-        };
-        Group {
-            recipients: self.recipients,
-            disposition,
-            why,
-            expires_after_seconds: self.settings.expires_after_seconds,
-            calls: self.calls,
-        }
-    }
-}
-
-fn deliver(
-    plan: Arc<DeliveryPlan>,
-    settings: &plugin::Settings,
-    domain: &Domain,
-) -> Disposition<Plan> {
-    let plan = match &settings.tls {
-        None => plan,
-        Some(policy) => {
-            let mut changed = DeliveryPlan::clone(&plan);
-            for candidate in &mut changed.candidates {
-                candidate.tls = convert::tls(policy);
-            }
-            Arc::new(changed)
-        }
-    };
-    if let Err(detail) = supported(&plan) {
-        let reply = Reply::new(451, (4, 3, 5), detail);
-        return Disposition::Defer(Deferral::local(reply));
-    }
-    Disposition::Deliver {
-        destination: destination(&plan, domain),
-        plan,
-    }
-}
-
-/// The unit of concurrency: the domain where its own hosts take the mail, otherwise the places
-/// that somebody named.
-fn destination(plan: &DeliveryPlan, domain: &Domain) -> Arc<str> {
-    if plan
-        .candidates
-        .iter()
-        .all(|candidate| candidate.origin.is_foreign())
-    {
-        return domain.as_str().into();
-    }
-    if let Some(site) = plan
-        .candidates
-        .first()
-        .and_then(|candidate| candidate.site.as_deref())
-    {
-        return site.into();
-    }
-    let mut name = String::new();
-    for candidate in &plan.candidates {
-        if !name.is_empty() {
-            name.push(',');
-        }
-        name.push_str(&format!("{}:{}", candidate.endpoint, candidate.port));
-    }
-    name.into()
 }

@@ -14,10 +14,6 @@ use crate::core::{Profile, Settings};
 use crate::policy::chain::Chain;
 use crate::{telemetry, tls};
 
-/// Intervals of retries are spread by this much, so that what was deferred together does not
-/// come back together.
-const RETRY_JITTER_PERCENT: u8 = 10;
-
 /// DNS as configured, with an empty cache.
 ///
 /// # Errors
@@ -105,21 +101,23 @@ fn profile(config: &Config, listener: &ListenerConfig) -> Profile {
 /// When they contradict themselves.
 pub(crate) fn scheduling(config: &Config) -> Result<(SchedulerLimits, RetrySchedule), StartError> {
     let queue = &config.queue;
-    let active = queue.active_messages_count;
     let limits = SchedulerLimits {
-        active_messages: active,
-        reserved_for_fresh: active / 4,
+        active_messages: queue.active_messages_count,
+        reserved_for_fresh: queue.reserved_for_fresh_count,
         ready_per_destination: queue.ready_per_destination_count,
         initial_concurrency: queue.initial_concurrency_count,
         max_concurrency: queue.concurrency_count,
         failures_to_suspend: queue.failures_to_suspend_count,
         suspend_ms: ms(queue.suspend),
-        suspend_max_ms: ms(queue.suspend).max(SchedulerLimits::default().suspend_max_ms),
+        suspend_max_ms: ms(queue.suspend_max),
         ..SchedulerLimits::default()
     };
     limits.check()?;
     let intervals = queue.retry.iter().map(|interval| ms(*interval)).collect();
-    Ok((limits, RetrySchedule::new(intervals, RETRY_JITTER_PERCENT)?))
+    Ok((
+        limits,
+        RetrySchedule::new(intervals, queue.retry_jitter_percent)?,
+    ))
 }
 
 fn ms(duration: Duration) -> u64 {

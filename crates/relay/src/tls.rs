@@ -46,7 +46,10 @@ fn provider() -> Arc<CryptoProvider> {
 ///
 /// # Errors
 /// When a file cannot be read, or certificate and key do not fit.
-pub(crate) fn server_config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsSetupError> {
+pub(crate) fn server_config(
+    certificate: &Path,
+    key: &Path,
+) -> Result<Arc<ServerConfig>, TlsSetupError> {
     let pem = |path: &Path| {
         let path = path.to_owned();
         move |source| TlsSetupError::Pem { path, source }

@@ -100,8 +100,11 @@ pub fn hop_count(content: &[Bytes]) -> usize {
 #[must_use]
 pub fn header_section(content: &[Bytes], limit: usize) -> Vec<u8> {
     let mut header = Vec::new();
+    let mut cut = false;
     for_each_header_line(content, |line| {
-        if header.len() + line.len() + 2 <= limit {
+        // Cut once, cut for good: a section with holes would show fields that never met.
+        cut |= header.len() + line.len() + 2 > limit;
+        if !cut {
             header.extend_from_slice(line);
             header.extend_from_slice(b"\r\n");
         }

@@ -1,0 +1,209 @@
+//! What is decided so far for some recipients, and what becomes of it in the end.
+
+use std::sync::Arc;
+
+use mx::{DeliveryPlan, PlanFailure, TlsPolicy};
+use queue::{Deferral, Disposition};
+use smtp::{Domain, Reply};
+
+use super::Group;
+use super::base::Base;
+use crate::config::OnError;
+use crate::dispatch::Plan;
+use crate::policy::call::{self, CallTrace, Failure};
+use crate::policy::chain::Link;
+use crate::policy::convert;
+
+/// What is decided so far for some recipients.
+#[derive(Clone)]
+pub(super) struct Draft {
+    pub(super) recipients: Vec<u32>,
+    pub(super) stand: Stand,
+    pub(super) settings: plugin::Settings,
+    pub(super) calls: Vec<CallTrace>,
+    pub(super) stopped: bool,
+}
+
+#[derive(Clone)]
+pub(super) enum Stand {
+    /// Nobody has said anything.
+    Base,
+    /// A plugin has made this of it.
+    Made(Arc<DeliveryPlan>),
+    /// There is nothing to deliver to.
+    Settled(Disposition<Plan>),
+}
+
+/// Refuses what this version cannot do: mail never goes out with less than was asked for.
+pub(super) fn supported(plan: &DeliveryPlan) -> Result<(), String> {
+    for candidate in &plan.candidates {
+        if candidate.protocol == mx::Protocol::Lmtp {
+            return Err(format!("{}: LMTP is not available", candidate.endpoint));
+        }
+        if matches!(candidate.endpoint, mx::Endpoint::UnixSocket(_)) {
+            return Err(format!(
+                "{}: local sockets are not available",
+                candidate.endpoint
+            ));
+        }
+        if let Some(name) = &candidate.auth {
+            return Err(format!(
+                "{}: no credential {name:?} is configured",
+                candidate.endpoint
+            ));
+        }
+        if let Some(name) = &candidate.source_pool {
+            return Err(format!(
+                "{}: no source pool {name:?} is configured",
+                candidate.endpoint
+            ));
+        }
+        if matches!(
+            candidate.tls,
+            TlsPolicy::Dane | TlsPolicy::DaneOnly | TlsPolicy::Destination
+        ) {
+            let tls = &candidate.tls;
+            return Err(format!(
+                "{}: TLS policy {tls} is not available",
+                candidate.endpoint
+            ));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn failure_disposition(failure: &PlanFailure) -> Disposition<Plan> {
+    if failure.is_temporary() {
+        Disposition::Defer(Deferral::local(failure.reply()))
+    } else {
+        Disposition::Reject(failure.reply())
+    }
+}
+
+impl Draft {
+    pub(super) fn new(recipients: Vec<u32>) -> Self {
+        Self {
+            recipients,
+            stand: Stand::Base,
+            settings: plugin::Settings::default(),
+            calls: Vec::new(),
+            stopped: false,
+        }
+    }
+
+    /// What the operator chose for a plugin that gave no usable answer.
+    pub(super) fn failed(mut self, link: &Link, failure: Failure) -> Self {
+        call::count_failed(link, &failure);
+        let text = format!(
+            "routing plugin {} failed: {}",
+            link.config.name, failure.reason
+        );
+        self.calls.push(CallTrace::failed(link, failure));
+        match link.on_error() {
+            OnError::Continue => return self,
+            OnError::Defer => {
+                let deferral = Deferral::local(Reply::new(451, (4, 3, 0), text));
+                self.stand = Stand::Settled(Disposition::Defer(deferral));
+            }
+            OnError::Reject => {
+                self.stand = Stand::Settled(Disposition::Reject(Reply::new(554, (5, 3, 0), text)));
+            }
+        }
+        self.stopped = true;
+        self
+    }
+
+    /// Later plugins overrule earlier ones, field by field.
+    pub(super) fn merge(&mut self, settings: &plugin::Settings) -> Result<(), String> {
+        if let Some(class) = &settings.traffic_class {
+            return Err(format!("no traffic class {class:?} is configured"));
+        }
+        if let Some(pool) = &settings.source_pool {
+            return Err(format!("no source pool {pool:?} is configured"));
+        }
+        if let Some((name, _)) = settings.extra.first() {
+            return Err(format!("no setting {name:?} is known"));
+        }
+        if settings.tls.is_some() {
+            self.settings.tls.clone_from(&settings.tls);
+        }
+        if settings.expires_after_seconds.is_some() {
+            self.settings.expires_after_seconds = settings.expires_after_seconds;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn finish(self, base: &Base) -> Group {
+        let mut why = Vec::new();
+        let disposition = match self.stand {
+            Stand::Settled(disposition) => disposition,
+            Stand::Made(plan) => deliver(plan, &self.settings, &base.domain),
+            Stand::Base => match base.plan().await {
+                Ok(plan) => deliver(plan, &self.settings, &base.domain),
+                Err(failure) => {
+                    why.clone_from(&failure.why);
+                    failure_disposition(&failure)
+                }
+            },
+        };
+        Group {
+            recipients: self.recipients,
+            disposition,
+            why,
+            expires_after_seconds: self.settings.expires_after_seconds,
+            calls: self.calls,
+        }
+    }
+}
+
+fn deliver(
+    plan: Arc<DeliveryPlan>,
+    settings: &plugin::Settings,
+    domain: &Domain,
+) -> Disposition<Plan> {
+    let plan = match &settings.tls {
+        None => plan,
+        Some(policy) => {
+            let mut changed = DeliveryPlan::clone(&plan);
+            for candidate in &mut changed.candidates {
+                candidate.tls = convert::tls(policy);
+            }
+            Arc::new(changed)
+        }
+    };
+    if let Err(detail) = supported(&plan) {
+        let reply = Reply::new(451, (4, 3, 5), detail);
+        return Disposition::Defer(Deferral::local(reply));
+    }
+    Disposition::Deliver {
+        destination: destination(&plan, domain),
+        plan,
+    }
+}
+
+/// The unit of concurrency: the domain where its own hosts take the mail, otherwise the places
+/// that somebody named.
+fn destination(plan: &DeliveryPlan, domain: &Domain) -> Arc<str> {
+    if plan
+        .candidates
+        .iter()
+        .all(|candidate| candidate.origin.is_foreign())
+    {
+        return domain.as_str().into();
+    }
+    if let Some(site) = plan
+        .candidates
+        .first()
+        .and_then(|candidate| candidate.site.as_deref())
+    {
+        return site.into();
+    }
+    let mut name = String::new();
+    for candidate in &plan.candidates {
+        if !name.is_empty() {
+            name.push(',');
+        }
+        name.push_str(&format!("{}:{}", candidate.endpoint, candidate.port));
+    }
+    name.into()
+}
