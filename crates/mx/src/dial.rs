@@ -12,7 +12,9 @@ use crate::chance::Chance;
 #[derive(Clone, Debug)]
 pub struct AddressRules {
     /// Addresses that this relay listens on. A candidate that the world named
-    /// and that has one of these addresses, with the same port, is ourselves.
+    /// and that has one of these addresses, with the same port, is ourselves. An
+    /// unspecified address stands for loopback only: for the others give the
+    /// addresses of the interfaces.
     pub own_addresses: Vec<SocketAddr>,
     /// Let MX records point to loopback: for tests and closed networks.
     pub allow_loopback_mx: bool,

@@ -344,12 +344,12 @@ impl Walk {
             (ResponseCode::NXDomain, soa) => Err(LookupError::NoSuchDomain {
                 ttl_s: self.ttl_s.min(soa.unwrap_or(0)),
             }),
-            (_, Some(ttl_s)) => Err(LookupError::NoRecords {
+            (ResponseCode::NoError, Some(ttl_s)) => Err(LookupError::NoRecords {
                 ttl_s: self.ttl_s.min(ttl_s),
             }),
             // An alias out of the server's knowledge: ask for its target.
-            (_, None) if self.name != *asked => Ok(Progress::GoOn),
-            (_, None) => Err(LookupError::temporary(
+            (ResponseCode::NoError, None) if self.name != *asked => Ok(Progress::GoOn),
+            _ => Err(LookupError::temporary(
                 TemporaryCause::BadResponse,
                 "an answer to another question",
             )),

@@ -361,79 +361,68 @@ mod tests {
         assert!(HopEndpoint::address("relay.example").is_err());
     }
 
+    fn fault(hop: &NextHop) -> HopFault {
+        hop.candidate(CandidateOrigin::Plugin, &PlanOptions::default())
+            .expect_err("the hop cannot be used")
+    }
+
     #[test]
     fn faults_are_named() {
         let hop = || NextHop::new(HopEndpoint::host("relay.example").unwrap());
-        let socket = |path: &str| NextHop::new(HopEndpoint::UnixSocket(path.into()));
-        let long = format!("/{}", "x".repeat(SOCKET_PATH_MAX_BYTES));
+        let port_zero = NextHop {
+            port: Some(0),
+            ..hop()
+        };
+        assert_eq!(fault(&port_zero), HopFault::PortZero);
+
+        let unspecified = NextHop::new(HopEndpoint::Address("0.0.0.0".parse().unwrap()));
+        let given = "0.0.0.0".to_owned();
+        assert_eq!(fault(&unspecified), HopFault::InvalidAddress { given });
+
+        let unnamed = NextHop {
+            auth: Some(String::new()),
+            ..hop()
+        };
+        let (what, given) = ("auth", String::new());
+        assert_eq!(fault(&unnamed), HopFault::InvalidName { what, given });
+
+        let two_lines = NextHop {
+            site: Some("a\nb".into()),
+            ..hop()
+        };
+        let (what, given) = ("site", "a\nb".to_owned());
+        assert_eq!(fault(&two_lines), HopFault::InvalidName { what, given });
+
         let literal: Domain = "[192.0.2.1]".parse().unwrap();
-        let cases = [
-            (
-                NextHop {
-                    port: Some(0),
-                    ..hop()
-                },
-                HopFault::PortZero,
-            ),
-            (
-                socket("run/lmtp.sock"),
-                HopFault::RelativeSocketPath {
-                    given: "run/lmtp.sock".into(),
-                },
-            ),
-            (
-                socket(&long),
-                HopFault::UnusableSocketPath {
-                    given: (&long).into(),
-                },
-            ),
-            (
-                NextHop {
-                    port: Some(24),
-                    ..socket("/run/lmtp.sock")
-                },
-                HopFault::PortOfSocket,
-            ),
-            (
-                NextHop::new(HopEndpoint::Address("0.0.0.0".parse().unwrap())),
-                HopFault::InvalidAddress {
-                    given: "0.0.0.0".into(),
-                },
-            ),
-            (
-                NextHop {
-                    auth: Some(String::new()),
-                    ..hop()
-                },
-                HopFault::InvalidName {
-                    what: "auth",
-                    given: String::new(),
-                },
-            ),
-            (
-                NextHop {
-                    site: Some("a\nb".into()),
-                    ..hop()
-                },
-                HopFault::InvalidName {
-                    what: "site",
-                    given: "a\nb".into(),
-                },
-            ),
-            (
-                NextHop {
-                    tls: Some(TlsPolicy::Verify(vec![literal])),
-                    ..hop()
-                },
-                HopFault::InvalidVerifyName {
-                    given: "[192.0.2.1]".into(),
-                },
-            ),
-        ];
-        for (hop, fault) in cases {
-            let found = hop.candidate(CandidateOrigin::Plugin, &PlanOptions::default());
-            assert_eq!(found, Err(fault));
-        }
+        let tls = Some(TlsPolicy::Verify(vec![literal]));
+        let given = "[192.0.2.1]".to_owned();
+        assert_eq!(
+            fault(&NextHop { tls, ..hop() }),
+            HopFault::InvalidVerifyName { given }
+        );
+    }
+
+    #[test]
+    fn faults_of_local_sockets_are_named() {
+        let socket = |path: &str| NextHop::new(HopEndpoint::UnixSocket(path.into()));
+        let given: PathBuf = "run/lmtp.sock".into();
+        assert_eq!(
+            fault(&socket("run/lmtp.sock")),
+            HopFault::RelativeSocketPath { given }
+        );
+
+        let long = format!("/{}", "x".repeat(SOCKET_PATH_MAX_BYTES));
+        let given: PathBuf = (&long).into();
+        assert_eq!(
+            fault(&socket(&long)),
+            HopFault::UnusableSocketPath { given }
+        );
+
+        let with_port = NextHop {
+            port: Some(24),
+            ..socket("/run/lmtp.sock")
+        };
+        assert_eq!(fault(&with_port), HopFault::PortOfSocket);
     }
 
     #[test]
