@@ -1,1 +1,4 @@
-//! sim
+//! Many seeds, faults and real sockets: what shows only in the long run or on a
+//! wire.
+
+mod dns;
