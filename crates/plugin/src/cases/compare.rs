@@ -50,10 +50,10 @@ fn is_same_leaf(expected: &Toml, found: &Json) -> bool {
 mod tests {
     use super::*;
 
-    fn differences(expected: &str, found: Json) -> Vec<String> {
+    fn differences(expected: &str, found: &Json) -> Vec<String> {
         let expected: toml::Table = expected.parse().unwrap();
         let mut differences = Vec::new();
-        compare("verdict", &Toml::Table(expected), &found, &mut differences);
+        compare("verdict", &Toml::Table(expected), found, &mut differences);
         differences
     }
 
@@ -61,7 +61,7 @@ mod tests {
     fn what_is_not_stated_is_not_compared() {
         let found =
             serde_json::json!({ "decision": "use-hops", "hops": [{ "host": "a", "port": 25 }] });
-        assert_eq!(differences("hops = [{ host = 'a' }]", found), [""; 0]);
+        assert_eq!(differences("hops = [{ host = 'a' }]", &found), [""; 0]);
     }
 
     #[test]
@@ -70,7 +70,7 @@ mod tests {
         assert_eq!(
             differences(
                 "flow = 'stop'\nnote = 'x'\nhops = [{ host = 'b', port = 25 }]",
-                found
+                &found
             ),
             [
                 r#"verdict.flow: expected "stop", got "next""#,
@@ -79,6 +79,6 @@ mod tests {
             ]
         );
         let found = serde_json::json!({ "hops": [] });
-        assert_eq!(differences("hops = [1]", found).len(), 1);
+        assert_eq!(differences("hops = [1]", &found).len(), 1);
     }
 }
