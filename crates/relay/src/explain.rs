@@ -285,7 +285,7 @@ async fn explained_candidate(settings: &Settings, candidate: &mx::Candidate) -> 
         },
         mx::Endpoint::UnixSocket(_) => Vec::new(),
     };
-    let rules = address_rules(settings);
+    let rules = address_rules(settings, &found);
     let dial = mx::dial_addresses(candidate, &found, &rules, clock::random_seed());
     notes.extend(
         dial.refused
@@ -305,7 +305,7 @@ async fn explained_candidate(settings: &Settings, candidate: &mx::Candidate) -> 
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "from {}", self.from)?;
+        writeln!(f, "from <{}>", self.from)?;
         for route in &self.routes {
             write!(f, "\n{route}")?;
         }
@@ -315,7 +315,7 @@ impl fmt::Display for Explanation {
 
 impl fmt::Display for ExplainedRoute {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "to {}", self.recipients.join(", "))?;
+        writeln!(f, "to <{}>", self.recipients.join(">, <"))?;
         for call in &self.plugins {
             writeln!(
                 f,

@@ -20,7 +20,7 @@ fn write_story(out: &mut fmt::Formatter<'_>, story: &Story) -> fmt::Result {
         "{}  {} octets, {}",
         message.id, message.size_bytes, story.state
     )?;
-    writeln!(out, "  from      {}", message.reverse_path)?;
+    writeln!(out, "  from      <{}>", message.reverse_path)?;
     writeln!(
         out,
         "  received  {}{}",

@@ -128,7 +128,12 @@ impl<'a> Run<'a> {
             Endpoint::UnixSocket(_) => Vec::new(),
         };
         let seed = self.message.id.get() ^ crate::clock::random_seed();
-        let dial = mx::dial_addresses(candidate, &addresses, &address_rules(&self.settings), seed);
+        let dial = mx::dial_addresses(
+            candidate,
+            &addresses,
+            &address_rules(&self.settings, &addresses),
+            seed,
+        );
         if dial.targets.is_empty() && !dial.is_ourselves {
             let why: Vec<String> = dial.refused.iter().map(ToString::to_string).collect();
             let text = format!(
@@ -262,18 +267,26 @@ impl<'a> Run<'a> {
     }
 }
 
-/// What may be dialled.
-pub(crate) fn address_rules(settings: &Settings) -> AddressRules {
+/// What may be dialled, of these addresses.
+pub(crate) fn address_rules(settings: &Settings, found: &[IpAddr]) -> AddressRules {
+    let mut own_addresses = Vec::new();
+    for listener in &settings.config.listeners {
+        own_addresses.push(listener.address);
+        if listener.address.ip().is_unspecified() {
+            let local = found.iter().filter(|address| is_local(**address));
+            own_addresses.extend(local.map(|ip| SocketAddr::new(*ip, listener.address.port())));
+        }
+    }
     AddressRules {
-        own_addresses: settings
-            .config
-            .listeners
-            .iter()
-            .map(|listener| listener.address)
-            .collect(),
+        own_addresses,
         allow_loopback_mx: settings.config.dns.loopback_mx,
         ..AddressRules::default()
     }
+}
+
+/// Whether an address is this machine's: only then can a socket be bound to it.
+fn is_local(address: IpAddr) -> bool {
+    std::net::UdpSocket::bind((address, 0)).is_ok()
 }
 
 fn stage_name(stage: Stage) -> &'static str {

@@ -1,0 +1,387 @@
+//! A laboratory: one relay in this process, an authoritative DNS server, next hops on their own
+//! loopback addresses, and a client that speaks by hand.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use relay::{Clock, Config, Relay};
+use tempfile::TempDir;
+use testkit::dns::{DnsServer, Zone};
+use testkit::virtual_mx::{Script, Step, VirtualMx};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+
+/// How long anything may take that should take a moment; only waited out when it is broken.
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+
+/// The relay with its surroundings.
+pub(crate) struct Lab {
+    pub(crate) dns: DnsServer,
+    pub(crate) relay: Relay,
+    pub(crate) directory: TempDir,
+    pub(crate) config: String,
+}
+
+/// A laboratory that has not been opened yet.
+pub(crate) struct Plan {
+    zones: String,
+    extra: String,
+    port: u16,
+}
+
+impl Plan {
+    /// DNS zones as text; MX hosts listen on `port`.
+    pub(crate) fn new(zones: &str, port: u16) -> Self {
+        Self {
+            zones: zones.to_owned(),
+            extra: String::new(),
+            port,
+        }
+    }
+
+    /// More configuration: whole tables.
+    pub(crate) fn with(mut self, text: &str) -> Self {
+        self.extra.push_str(text);
+        self
+    }
+
+    /// Starts everything.
+    pub(crate) async fn open(self) -> Lab {
+        self.open_with("").await
+    }
+
+    /// Starts everything with more top-level keys.
+    pub(crate) async fn open_with(self, top: &str) -> Lab {
+        let dns = DnsServer::start([Zone::parse(&self.zones)]).await;
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let config = format!(
+            r#"
+hostname = "relay.test"
+listen = ["127.0.0.1:0"]
+relay_from = ["127.0.0.1"]
+spool = "spool"
+{top}
+[dns]
+servers = ["{}"]
+loopback_mx = true
+timeout = "500ms"
+attempts = 1
+ttl_floor = "0s"
+[delivery]
+port = {}
+connect_timeout = "1s"
+greeting_timeout = "500ms"
+command_timeout = "2s"
+[admin]
+listen = "127.0.0.1:0"
+{}"#,
+            dns.addr(),
+            self.port,
+            self.extra
+        );
+        let relay = start(directory.path(), &config).await;
+        Lab {
+            dns,
+            relay,
+            directory,
+            config,
+        }
+    }
+}
+
+/// Starts a relay whose configuration lies in `directory`.
+pub(crate) async fn start(directory: &Path, config: &str) -> Relay {
+    let config = parse(directory, config);
+    match Relay::start(config, Clock::system()).await {
+        Ok(relay) => relay,
+        Err(error) => panic!("the relay does not start: {error}"),
+    }
+}
+
+pub(crate) fn parse(directory: &Path, config: &str) -> Config {
+    match Config::parse(config, directory.join("waypost.toml")) {
+        Ok(config) => config,
+        Err(errors) => panic!("{errors}"),
+    }
+}
+
+impl Lab {
+    /// Where the relay takes mail.
+    pub(crate) fn smtp(&self) -> SocketAddr {
+        self.relay
+            .addresses()
+            .first()
+            .expect("there is a listener")
+            .1
+    }
+
+    /// Sends a message from `me@sender.test` and gives the final reply.
+    pub(crate) async fn send(&self, to: &str) -> String {
+        self.send_from("me@sender.test", to).await
+    }
+
+    /// Sends a message and gives the final reply.
+    pub(crate) async fn send_from(&self, from: &str, to: &str) -> String {
+        let mut client = Client::connect(self.smtp()).await;
+        client.expect("220").await;
+        client.ask("EHLO client.test", "250").await;
+        client.ask(&format!("MAIL FROM:<{from}>"), "250").await;
+        client.ask(&format!("RCPT TO:<{to}>"), "250").await;
+        client.ask("DATA", "354").await;
+        let reply = client
+            .ask(&format!("Subject: to {to}\r\n\r\nHello {to}\r\n."), "250")
+            .await;
+        client.ask("QUIT", "221").await;
+        reply
+    }
+
+    /// What the control socket says of the queue.
+    pub(crate) async fn queue(&self) -> serde_json::Value {
+        let text = http(self.control().await, "GET", "/queue").await;
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    /// A command to the control socket.
+    pub(crate) async fn command(&self, path: &str) {
+        http(self.control().await, "POST", path).await;
+    }
+
+    async fn control(&self) -> tokio::net::UnixStream {
+        let path = relay::admin::control_path(&self.spool());
+        tokio::net::UnixStream::connect(path)
+            .await
+            .expect("the control socket answers")
+    }
+
+    fn spool(&self) -> PathBuf {
+        self.directory.path().join("spool")
+    }
+
+    /// Waits until the queue is as wanted, and gives it.
+    pub(crate) async fn wait_for_queue(
+        &self,
+        what: &str,
+        wanted: impl Fn(&serde_json::Value) -> bool,
+    ) -> serde_json::Value {
+        let waiting = async {
+            loop {
+                let queue = self.queue().await;
+                if wanted(&queue) {
+                    return queue;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        match tokio::time::timeout(LIMIT, waiting).await {
+            Ok(queue) => queue,
+            Err(_) => panic!("waited for {what}; the queue is {:#}", self.queue().await),
+        }
+    }
+
+    /// Waits until the first message has been deferred, and gives the reason.
+    pub(crate) async fn deferral(&self) -> String {
+        let reason = |queue: &serde_json::Value| {
+            queue["messages"][0]["reason"]
+                .as_str()
+                .map(ToOwned::to_owned)
+        };
+        let queue = self
+            .wait_for_queue("a deferral", |queue| reason(queue).is_some())
+            .await;
+        reason(&queue).expect("it was waited for")
+    }
+
+    /// Waits until nothing is left in the queue.
+    pub(crate) async fn wait_until_empty(&self) {
+        self.wait_for_queue("an empty queue", |queue| queue["total"] == 0)
+            .await;
+    }
+
+    /// The value of a metric with exactly these labels, 0 where it has not happened.
+    pub(crate) async fn metric(&self, name_and_labels: &str) -> f64 {
+        let stream = TcpStream::connect(self.relay.admin_address())
+            .await
+            .expect("it listens");
+        let text = http(stream, "GET", "/metrics").await;
+        text.lines()
+            .find_map(|line| line.strip_prefix(name_and_labels)?.strip_prefix(' '))
+            .map_or(0.0, |value| value.parse().expect("a metric is a number"))
+    }
+
+    /// Ends the relay and starts it again on the same spool.
+    pub(crate) async fn restart(self) -> Self {
+        self.relay.shutdown().await;
+        let relay = start(self.directory.path(), &self.config).await;
+        Self { relay, ..self }
+    }
+}
+
+/// One request, one body; the connection ends with it.
+async fn http<S>(mut stream: S, method: &str, path: &str) -> String
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    let request = format!(
+        "{method} {path} HTTP/1.0\r\nHost: waypost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    );
+    stream
+        .write_all(request.as_bytes())
+        .await
+        .expect("the door is open");
+    let mut answer = String::new();
+    stream
+        .read_to_string(&mut answer)
+        .await
+        .expect("it answers");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    assert!(head.contains(" 20"), "{method} {path}: {answer}");
+    body.to_owned()
+}
+
+/// A next hop on a loopback address of its own.
+pub(crate) struct Host(VirtualMx);
+
+/// A message that a host took, in the words of the tests.
+pub(crate) struct Taken {
+    pub(crate) reverse_path: String,
+    pub(crate) recipients: Vec<String>,
+    pub(crate) content: bytes::Bytes,
+}
+
+/// A host on 127.0.0.`last_octet`; port 0 lets the system choose, and the others then share it.
+pub(crate) async fn host(last_octet: u8, port: u16, script: Script) -> Host {
+    let address = IpAddr::from([127, 0, 0, last_octet]);
+    Host(
+        VirtualMx::start(address, port, script)
+            .await
+            .expect("the address is free"),
+    )
+}
+
+/// A step that answers with this line.
+pub(crate) fn says(line: &str) -> Step {
+    let (code, rest) = line.split_once(' ').expect("a code and a text");
+    let code = code.parse().expect("a code");
+    let (first, text) = rest.split_once(' ').unwrap_or((rest, ""));
+    Step::Reply(match first.parse::<smtp::EnhancedStatusCode>() {
+        Ok(enhanced) => smtp::Reply::new(code, enhanced, text),
+        Err(_) => smtp::Reply::bare(code, rest),
+    })
+}
+
+impl Host {
+    /// The port that it shares with the other hosts.
+    pub(crate) fn port(&self) -> u16 {
+        self.0.address().port()
+    }
+
+    /// Connections made to it.
+    pub(crate) fn connection_count(&self) -> usize {
+        self.0.connection_count()
+    }
+
+    /// Transactions begun with it.
+    pub(crate) fn mail_count(&self) -> usize {
+        self.0.record().mail_count
+    }
+
+    /// What it took, in order.
+    pub(crate) fn messages(&self) -> Vec<Taken> {
+        let taken = self.0.messages().into_iter().map(|message| Taken {
+            reverse_path: message.envelope.reverse_path.to_string(),
+            recipients: message
+                .envelope
+                .recipients
+                .iter()
+                .filter_map(|recipient| recipient.path.mailbox().map(ToString::to_string))
+                .collect(),
+            content: message.content,
+        });
+        taken.collect()
+    }
+
+    /// Waits until it has taken so many.
+    pub(crate) async fn wait_for_messages(&self, count: usize, limit: Duration) {
+        let waited = self.0.wait_for_messages(count, limit).await;
+        assert!(
+            waited.is_ok(),
+            "waited for {count} messages at {}",
+            self.0.address()
+        );
+    }
+}
+
+/// A client that speaks by hand.
+pub(crate) struct Client<S = TcpStream> {
+    stream: BufReader<S>,
+}
+
+impl Client {
+    /// Connects.
+    pub(crate) async fn connect(address: SocketAddr) -> Self {
+        Self::over(TcpStream::connect(address).await.expect("it listens"))
+    }
+
+    /// Connects from this address.
+    pub(crate) async fn connect_from(source: IpAddr, address: SocketAddr) -> Self {
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket
+            .bind(SocketAddr::new(source, 0))
+            .expect("a loopback address");
+        Self::over(socket.connect(address).await.expect("it listens"))
+    }
+}
+
+impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Client<S> {
+    /// Over a stream that is there.
+    pub(crate) fn over(stream: S) -> Self {
+        Self {
+            stream: BufReader::new(stream),
+        }
+    }
+
+    /// The stream; nothing may be buffered.
+    pub(crate) fn into_stream(self) -> S {
+        assert!(
+            self.stream.buffer().is_empty(),
+            "something was said unasked"
+        );
+        self.stream.into_inner()
+    }
+
+    /// Sends a line and waits for a reply that begins as given.
+    pub(crate) async fn ask(&mut self, line: &str, wanted: &str) -> String {
+        self.say(line).await;
+        self.expect(wanted).await
+    }
+
+    /// Sends a line.
+    pub(crate) async fn say(&mut self, line: &str) {
+        let line = format!("{line}\r\n");
+        self.stream
+            .write_all(line.as_bytes())
+            .await
+            .expect("the peer listens");
+    }
+
+    /// Waits for a reply that begins as given; gives all of its lines.
+    pub(crate) async fn expect(&mut self, wanted: &str) -> String {
+        let reply = tokio::time::timeout(LIMIT, self.reply())
+            .await
+            .expect("there is a reply");
+        assert!(reply.starts_with(wanted), "wanted {wanted}, got {reply}");
+        reply
+    }
+
+    async fn reply(&mut self) -> String {
+        let mut reply = String::new();
+        loop {
+            let start = reply.len();
+            let count = self.stream.read_line(&mut reply).await.expect("a line");
+            if count == 0 || reply.as_bytes().get(start + 3) == Some(&b' ') {
+                return reply;
+            }
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Routing plugins in a whole relay: they override, they augment, and where they misbehave the
+//! mail waits and never goes by MX behind their back.
+
+use std::path::PathBuf;
+
+use crate::lab::{Host, LIMIT, Lab, Plan, host};
+use testkit::virtual_mx::Script;
+
+const ZONE: &str = "$ORIGIN test.\n@ SOA ns hostmaster 1 60 60 60 60\n\
+    dest MX 10 a.dest\ndest MX 20 b.dest\na.dest A 127.0.0.2\nb.dest A 127.0.0.3\n\
+    other MX 10 a.dest\nsender MX 10 a.dest\n";
+
+fn component(name: &str) -> String {
+    let directory = std::env::var_os("WAYPOST_PLUGINS_DIR").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/plugins"),
+        PathBuf::from,
+    );
+    let path = directory.join(format!("{name}.wasm"));
+    assert!(
+        path.is_file(),
+        "{} is missing: run `cargo xtask plugins`",
+        path.display()
+    );
+    path.canonicalize()
+        .expect("it is there")
+        .display()
+        .to_string()
+}
+
+/// A plugin that does as it is told, for mail to dest.test only.
+fn misbehaving(name: &str, behaviour: &str) -> String {
+    let path = component("misbehave");
+    format!(
+        "[[plugin]]\nname = \"{name}\"\npath = \"{path}\"\ndomains = [\"dest.test\"]\n\
+         cpu = \"50ms\"\nwall = \"1s\"\nmemory = \"8MiB\"\n\
+         config = {{ behaviour = \"{behaviour}\" }}\ngrants = {{ route_hosts = [\"*\"] }}\n"
+    )
+}
+
+async fn lab(plugin: &str) -> (Host, Host, Lab) {
+    let first = host(2, 0, Script::accept()).await;
+    let second = host(3, first.port(), Script::accept()).await;
+    let lab = Plan::new(ZONE, first.port()).with(plugin).open().await;
+    (first, second, lab)
+}
+
+/// The mail of the plugin's domain waits with its reason; other mail flows on; the counter
+/// names the reason; the domain's MX hosts see nothing.
+async fn waits(name: &str, behaviour: &str, reason: &str) {
+    let (first, second, lab) = lab(&misbehaving(name, behaviour)).await;
+    lab.send("you@dest.test").await;
+    let why = lab.deferral().await;
+    assert_eq!(
+        why,
+        format!("451 4.3.0 routing plugin {name} failed: {reason}")
+    );
+    lab.send("you@other.test").await;
+    first.wait_for_messages(1, LIMIT).await;
+    assert_eq!(first.messages()[0].recipients, ["you@other.test"]);
+    assert_eq!(second.connection_count(), 0);
+    lab.wait_for_queue("one message left", |queue| queue["total"] == 1)
+        .await;
+    let counter = format!("waypost_plugin_calls_total{{plugin=\"{name}\",result=\"{reason}\"}}");
+    assert!(lab.metric(&counter).await >= 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trap_makes_the_mail_wait() {
+    waits("traps", "trap", "trap").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_makes_the_mail_wait() {
+    waits("panics", "panic", "trap").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endless_loop_makes_the_mail_wait() {
+    waits("spins", "spin", "cpu_limit").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn allocation_without_end_makes_the_mail_wait() {
+    waits("eats", "allocate", "memory_limit").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invalid_host_makes_the_mail_wait() {
+    waits("errs", "invalid-host", "invalid_answer").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_hops_make_the_mail_wait() {
+    waits("empties", "empty-hops", "invalid_answer").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn its_own_trouble_makes_the_mail_wait() {
+    waits("sighs", "temporary", "temporary").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn host_calls_without_end_make_the_mail_wait() {
+    waits("asks", "host-calls", "host_call_limit").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_operator_says_so_a_broken_plugin_is_passed_over() {
+    let plugin =
+        misbehaving("passed", "trap").replace("domains =", "on_error = \"continue\"\ndomains =");
+    let (first, _second, lab) = lab(&plugin).await;
+    lab.send("you@dest.test").await;
+    first.wait_for_messages(1, LIMIT).await;
+    assert_eq!(first.messages()[0].recipients, ["you@dest.test"]);
+    lab.wait_until_empty().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_operator_says_so_a_broken_plugin_bounces() {
+    let plugin =
+        misbehaving("bounces", "trap").replace("domains =", "on_error = \"reject\"\ndomains =");
+    let (first, _second, lab) = lab(&plugin).await;
+    lab.send("you@dest.test").await;
+    first.wait_for_messages(1, LIMIT).await;
+    assert_eq!(first.messages()[0].recipients, ["me@sender.test"]);
+    lab.wait_until_empty().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_defers_discards_and_holds() {
+    let (first, second, lab) = lab(&misbehaving("told", "local-part")).await;
+    lab.send("discard@dest.test").await;
+    lab.wait_until_empty().await;
+    lab.send("defer@dest.test").await;
+    let why = lab.deferral().await;
+    assert!(why.starts_with("451 4.7.1 deferred by told: not"), "{why}");
+    let reply = lab.send("hold@dest.test").await;
+    let id = reply
+        .trim_end()
+        .rsplit(' ')
+        .next()
+        .expect("the id")
+        .to_owned();
+    let held = |queue: &serde_json::Value| {
+        queue["messages"]
+            .as_array()
+            .is_some_and(|all| all.iter().any(|m| m["held"] == true))
+    };
+    lab.wait_for_queue("a held message", held).await;
+    assert_eq!(first.connection_count() + second.connection_count(), 0);
+
+    // Released, it goes: the plugin is asked again and would hold it for ever.
+    lab.command(&format!("/queue/{id}/release")).await;
+    first.wait_for_messages(1, LIMIT).await;
+    assert_eq!(first.messages()[0].recipients, ["hold@dest.test"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_overriding_plugin_sends_a_domain_elsewhere() {
+    let elsewhere = host(4, 0, Script::accept()).await;
+    let port = elsewhere.port();
+    let plugin = format!(
+        "[[plugin]]\nname = \"table\"\npath = \"{}\"\ngrants = {{ route_hosts = [\"127.0.0.4\"] }}\n\
+         [plugin.config.routes]\n\"dest.test\" = \"127.0.0.4:{port}\"\n",
+        component("smarthost-table")
+    );
+    let (first, second, lab) = lab(&plugin).await;
+    assert_ne!(first.port(), port, "another port than that of the MX hosts");
+    lab.send("you@dest.test").await;
+    elsewhere.wait_for_messages(1, LIMIT).await;
+    lab.send("you@other.test").await;
+    first.wait_for_messages(1, LIMIT).await;
+    assert_eq!(first.messages()[0].recipients, ["you@other.test"]);
+    assert_eq!(elsewhere.messages()[0].recipients, ["you@dest.test"]);
+    assert_eq!(second.connection_count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_is_not_granted_makes_the_mail_wait() {
+    let plugin = format!(
+        "[[plugin]]\nname = \"smuggler\"\npath = \"{}\"\n\
+         grants = {{ route_hosts = [\"*.trusted.example\"] }}\n\
+         [plugin.config.routes]\n\"dest.test\" = \"127.0.0.4:2599\"\n",
+        component("smarthost-table")
+    );
+    let (first, second, lab) = lab(&plugin).await;
+    lab.send("you@dest.test").await;
+    let why = lab.deferral().await;
+    assert_eq!(
+        why,
+        "451 4.3.0 routing plugin smuggler failed: invalid_answer"
+    );
+    assert_eq!(first.connection_count() + second.connection_count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_augmenting_plugin_reorders_the_mx_hosts() {
+    let plugin = format!(
+        "[[plugin]]\nname = \"order\"\npath = \"{}\"\n\
+         [plugin.config]\nprefer = [\"b.dest.test\"]\n",
+        component("mx-preference")
+    );
+    let (first, second, lab) = lab(&plugin).await;
+    lab.send("you@dest.test").await;
+    second.wait_for_messages(1, LIMIT).await;
+    lab.wait_until_empty().await;
+    assert_eq!(
+        first.connection_count(),
+        0,
+        "the most preferred by DNS is not asked"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn explain_says_what_the_relay_does() {
+    let elsewhere = host(4, 0, Script::accept()).await;
+    let port = elsewhere.port();
+    let plugin = format!(
+        "[[plugin]]\nname = \"table\"\npath = \"{}\"\ngrants = {{ route_hosts = [\"127.0.0.4\"] }}\n\
+         [plugin.config.routes]\n\"dest.test\" = \"127.0.0.4:{port}\"\n",
+        component("smarthost-table")
+    );
+    let (_first, _second, lab) = lab(&plugin).await;
+    let config = crate::lab::parse(lab.directory.path(), &lab.config);
+    let request = relay::explain::Request {
+        from: "<me@sender.test>".parse().expect("a path"),
+        to: vec![
+            "you@dest.test".parse().expect("a mailbox"),
+            "you@other.test".parse().expect("a mailbox"),
+            "you@nowhere.test".parse().expect("a mailbox"),
+        ],
+        listener: None,
+        size_bytes: 100,
+        attempt: 0,
+        header: String::new(),
+    };
+    let explained = relay::explain::explain(config, &relay::Clock::system(), request)
+        .await
+        .expect("the configuration is good");
+    let text = explained.to_string();
+    assert!(text.contains("plugin table ("), "{text}");
+    assert!(text.contains(&format!("1. 127.0.0.4:{port} ")), "{text}");
+    assert!(text.contains("10 a.dest.test"), "{text}");
+    assert!(text.contains("=> reject: 550 5.1.2"), "{text}");
+    assert_eq!(elsewhere.connection_count(), 0, "nothing is sent");
+}
