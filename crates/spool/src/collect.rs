@@ -223,8 +223,7 @@ impl Writer {
     }
 
     fn copy_tombstone(&mut self, entry: &IndexEntry, place: Place) -> Result<(), Fault> {
-        // A target no segment can have is one that is gone.
-        let target = u32::try_from(entry.due).unwrap_or(u32::MAX);
+        let target = entry.target();
         if locked(&self.shared.index).tombstone_is_spent(place.segment, target) {
             return Ok(());
         }
@@ -521,7 +520,7 @@ fn pick(index: &Index, below_percent: u8) -> Option<u32> {
         }
         let rank = (
             !segment.has_copies,
-            needed.saturating_mul(1000) / segment.size_bytes,
+            needed.saturating_mul(1000) / segment.size_bytes.max(1),
         );
         if best.is_none_or(|(lowest, _)| rank < lowest) {
             best = Some((rank, *id));

@@ -85,8 +85,8 @@ pub(crate) struct Segment {
     pub(crate) durable_bytes: u64,
     /// Bytes of puts and updates that the index points at.
     pub(crate) live_bytes: u64,
-    /// Tombstones in this segment, by the segment of the put they bury, as far
-    /// as that one exists.
+    /// Tombstones in this segment, by the segment of the put they bury, whether
+    /// or not that one still exists.
     pub(crate) tombstones: BTreeMap<u32, u32>,
     /// Being appended to.
     pub(crate) active: bool,
@@ -261,9 +261,7 @@ impl Index {
     }
 
     pub(crate) fn count_tombstone(&mut self, segment: u32, target: u32) {
-        if self.segments.contains_key(&target)
-            && let Some(segment) = self.segments.get_mut(&segment)
-        {
+        if let Some(segment) = self.segments.get_mut(&segment) {
             *segment.tombstones.entry(target).or_default() += 1;
         }
     }
@@ -291,13 +289,9 @@ impl Index {
         true
     }
 
-    /// Forgets a segment that is no more, and that any tombstone needed it.
-    pub(crate) fn forget_segment(&mut self, id: u32) -> Option<Segment> {
-        let gone = self.segments.remove(&id);
-        for segment in self.segments.values_mut() {
-            segment.tombstones.remove(&id);
-        }
-        gone
+    /// Forgets a segment that is no more.
+    pub(crate) fn forget_segment(&mut self, id: u32) {
+        self.segments.remove(&id);
     }
 
     /// Whether puts may exist twice in a segment other than `id`.
@@ -319,12 +313,12 @@ impl Index {
             return 0;
         };
         let copies = self.copies_elsewhere(id);
-        let count: u64 = segment
+        let needed = |target: &u32| copies || (*target != id && self.segments.contains_key(target));
+        let tombstones = segment
             .tombstones
             .iter()
-            .filter(|(target, _)| copies || **target != id)
-            .map(|(_, count)| u64::from(*count))
-            .sum();
+            .filter(|(target, _)| needed(target));
+        let count: u64 = tombstones.map(|(_, count)| u64::from(*count)).sum();
         segment.live_bytes + count * HEADER_BYTES as u64
     }
 }

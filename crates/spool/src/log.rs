@@ -76,14 +76,10 @@ impl SegmentLog {
     /// Where the record is now, with its newest metadata if that is in memory.
     fn look_up(&self, id: RecordId) -> Result<(Entry, Option<StoredMeta>), SpoolError> {
         self.shared.queue.with_pending(id, |pending| {
-            let newer = match pending {
-                Some(Pending::Removed) => return Err(SpoolError::NotFound(id)),
-                Some(Pending::Updated { due_at_ms, meta }) => Some(StoredMeta {
-                    due_at_ms: *due_at_ms,
-                    meta: meta.clone(),
-                }),
-                None => None,
-            };
+            if pending.is_some_and(Pending::is_removed) {
+                return Err(SpoolError::NotFound(id));
+            }
+            let newer = pending.and_then(Pending::newest).cloned();
             let entry = locked(&self.shared.index)
                 .get(id)
                 .ok_or(SpoolError::NotFound(id))?;
@@ -171,11 +167,11 @@ impl Spool for SegmentLog {
         self.check_meta(&meta)?;
         self.shared
             .queue
-            .push_lazy(id, Pending::Updated { due_at_ms, meta })
+            .push_update(id, StoredMeta { due_at_ms, meta })
     }
 
     fn remove(&self, id: RecordId) -> Result<(), SpoolError> {
-        self.shared.queue.push_lazy(id, Pending::Removed)
+        self.shared.queue.push_remove(id)
     }
 
     fn read_meta(&self, id: RecordId) -> Result<StoredMeta, SpoolError> {
@@ -209,11 +205,12 @@ impl Spool for SegmentLog {
             self.shared.queue.with_all_pending(|pending| {
                 let index = locked(&self.shared.index);
                 for (id, entry) in index.shard(number) {
-                    let due_at_ms = match pending.get(id) {
-                        Some((_, Pending::Removed)) => continue,
-                        Some((_, Pending::Updated { due_at_ms, .. })) => *due_at_ms,
-                        None => entry.due_at_ms,
-                    };
+                    let pending = pending.get(id);
+                    if pending.is_some_and(Pending::is_removed) {
+                        continue;
+                    }
+                    let newest = pending.and_then(Pending::newest);
+                    let due_at_ms = newest.map_or(entry.due_at_ms, |newest| newest.due_at_ms);
                     records.push(LiveRecord { id: *id, due_at_ms });
                 }
             });

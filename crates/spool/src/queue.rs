@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::index::IdMap;
-use crate::spool::ReceiptSender;
+use crate::spool::{ReceiptSender, StoredMeta};
 use crate::{Options, RecordId, SpoolError};
 
 /// A record to be taken over.
@@ -77,11 +77,26 @@ impl Operation {
     }
 }
 
-/// A change which readers already see though the index does not.
-#[derive(Clone)]
-pub(crate) enum Pending {
-    Updated { due_at_ms: u64, meta: Bytes },
-    Removed,
+/// What readers must know of an id beyond the index: changes on their way to it,
+/// with their tickets.
+#[derive(Default)]
+pub(crate) struct Pending {
+    /// Gone, whatever the index says.
+    removed: Option<u64>,
+    /// Newer metadata; after a removal that of a record yet to be accepted.
+    updated: Option<(u64, StoredMeta)>,
+}
+
+impl Pending {
+    /// Whether the record the index knows is to be removed.
+    pub(crate) fn is_removed(&self) -> bool {
+        self.removed.is_some()
+    }
+
+    /// The newest metadata, if it is not in the index.
+    pub(crate) fn newest(&self) -> Option<&StoredMeta> {
+        self.updated.as_ref().map(|(_, stored)| stored)
+    }
 }
 
 /// What waits for the writer.
@@ -100,8 +115,7 @@ struct Inner {
     operations: VecDeque<Operation>,
     bytes: u64,
     urgent_count: usize,
-    /// By id, with the ticket of the last change.
-    pending: IdMap<(u64, Pending)>,
+    pending: IdMap<Pending>,
     last_ticket: u64,
     writer_waits: bool,
     closed: bool,
@@ -147,29 +161,46 @@ impl Queue {
         self.wake(&inner, true);
     }
 
-    /// Hands over a change, visible to readers from now on.
-    pub(crate) fn push_lazy(&self, id: RecordId, change: Pending) -> Result<(), SpoolError> {
+    /// Hands over newer metadata, visible to readers from now on.
+    pub(crate) fn push_update(&self, id: RecordId, stored: StoredMeta) -> Result<(), SpoolError> {
+        self.push_lazy(|inner, ticket| {
+            let StoredMeta { due_at_ms, meta } = stored.clone();
+            inner.pending.entry(id).or_default().updated = Some((ticket, stored));
+            Lazy::Update {
+                id,
+                due_at_ms,
+                meta,
+                ticket,
+            }
+        })
+    }
+
+    /// Hands over a removal, visible to readers from now on.
+    pub(crate) fn push_remove(&self, id: RecordId) -> Result<(), SpoolError> {
+        self.push_lazy(|inner, ticket| {
+            inner.pending.insert(
+                id,
+                Pending {
+                    removed: Some(ticket),
+                    updated: None,
+                },
+            );
+            Lazy::Remove {
+                id,
+                ticket,
+                target: None,
+            }
+        })
+    }
+
+    fn push_lazy(&self, note: impl FnOnce(&mut Inner, u64) -> Lazy) -> Result<(), SpoolError> {
         let mut inner = locked(&self.inner);
         if inner.closed {
             return Err(SpoolError::Closed);
         }
         inner.last_ticket += 1;
         let ticket = inner.last_ticket;
-        let lazy = match &change {
-            Pending::Updated { due_at_ms, meta } => Lazy::Update {
-                id,
-                due_at_ms: *due_at_ms,
-                meta: meta.clone(),
-                ticket,
-            },
-            Pending::Removed => Lazy::Remove {
-                id,
-                ticket,
-                target: None,
-            },
-        };
-        inner.pending.insert(id, (ticket, change));
-        let operation = Operation::Lazy(lazy);
+        let operation = Operation::Lazy(note(&mut inner, ticket));
         inner.bytes += operation.cost_bytes();
         inner.operations.push_back(operation);
         let first = inner.operations.len() == 1;
@@ -247,11 +278,11 @@ impl Queue {
         look: impl FnOnce(Option<&Pending>) -> T,
     ) -> T {
         let inner = locked(&self.inner);
-        look(inner.pending.get(&id).map(|(_, pending)| pending))
+        look(inner.pending.get(&id))
     }
 
     /// As [`with_pending`](Queue::with_pending), for many ids.
-    pub(crate) fn with_all_pending<T>(&self, look: impl FnOnce(&IdMap<(u64, Pending)>) -> T) -> T {
+    pub(crate) fn with_all_pending<T>(&self, look: impl FnOnce(&IdMap<Pending>) -> T) -> T {
         look(&locked(&self.inner).pending)
     }
 
@@ -262,13 +293,14 @@ impl Queue {
         }
         let mut inner = locked(&self.inner);
         for change in changes {
-            let id = change.id();
-            if inner
-                .pending
-                .get(&id)
-                .is_some_and(|(ticket, _)| *ticket == change.ticket())
-            {
-                inner.pending.remove(&id);
+            let Some(pending) = inner.pending.get_mut(&change.id()) else {
+                continue;
+            };
+            let ticket = change.ticket();
+            pending.removed.take_if(|known| *known == ticket);
+            pending.updated.take_if(|(known, _)| *known == ticket);
+            if pending.removed.is_none() && pending.updated.is_none() {
+                inner.pending.remove(&change.id());
             }
         }
     }
@@ -278,24 +310,27 @@ impl Queue {
     pub(crate) fn unsettle(&self, changes: &[Lazy]) {
         let mut inner = locked(&self.inner);
         for change in changes {
-            if let Lazy::Update {
+            let Lazy::Update {
                 id,
                 due_at_ms,
                 meta,
                 ticket,
             } = change
-            {
-                let newer = inner
-                    .pending
-                    .get(id)
-                    .is_some_and(|(known, _)| known > ticket);
-                if !newer {
-                    let pending = Pending::Updated {
-                        due_at_ms: *due_at_ms,
-                        meta: meta.clone(),
-                    };
-                    inner.pending.insert(*id, (*ticket, pending));
-                }
+            else {
+                continue;
+            };
+            let pending = inner.pending.entry(*id).or_default();
+            // A removal on its way is newer than what was written.
+            let newer = pending
+                .updated
+                .as_ref()
+                .is_some_and(|(known, _)| known > ticket);
+            if !newer && pending.removed.is_none() {
+                let stored = StoredMeta {
+                    due_at_ms: *due_at_ms,
+                    meta: meta.clone(),
+                };
+                pending.updated = Some((*ticket, stored));
             }
         }
     }

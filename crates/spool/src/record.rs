@@ -165,6 +165,12 @@ pub(crate) struct IndexEntry {
 }
 
 impl IndexEntry {
+    /// The segment of the put that this tombstone buries.
+    pub(crate) fn target(&self) -> u32 {
+        // One that no segment can have is as good as one that is gone.
+        u32::try_from(self.due).unwrap_or(u32::MAX)
+    }
+
     fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.id.0.to_le_bytes());
         out.extend_from_slice(&self.sequence.to_le_bytes());

@@ -159,9 +159,7 @@ impl Recovery {
             return;
         };
         for entry in entries.iter().filter(|entry| entry.kind == Kind::Tombstone) {
-            if let Ok(target) = u32::try_from(entry.due) {
-                *segment.tombstones.entry(target).or_default() += 1;
-            }
+            *segment.tombstones.entry(entry.target()).or_default() += 1;
         }
     }
 
@@ -222,16 +220,10 @@ impl Recovery {
                 None => self.index.died_bytes += 1,
             }
         }
-        let segments = self.index.segments.keys().copied().collect::<Vec<u32>>();
-        for segment in self.index.segments.values_mut() {
-            segment
-                .tombstones
-                .retain(|target, _| segments.binary_search(target).is_ok());
-        }
         tracing::info!(
             records = self.index.live_count(),
             bytes = lived,
-            segments = segments.len(),
+            segments = self.index.segments.len(),
             torn_bytes = self.torn_bytes,
             broken = self.corrupt_count,
             "spool: recovered"

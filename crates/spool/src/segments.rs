@@ -111,8 +111,11 @@ impl Active {
     }
 }
 
-/// Writes a segment's index and seal and makes all of it durable. Returns the
-/// bytes written.
+/// Makes a segment's records durable, then its index and seal. Returns the bytes
+/// written.
+///
+/// In that order: a seal vouches for every record in the index, so that none is
+/// looked at when the log is opened.
 pub(crate) fn seal(
     file: &dyn DiskFile,
     stamp: u64,
@@ -133,6 +136,7 @@ pub(crate) fn seal(
     if end_bytes + index.len() as u64 > seal_at {
         return Err(io::ErrorKind::StorageFull.into());
     }
+    file.sync_data()?;
     write_all_at(file, &index, end_bytes)?;
     write_all_at(file, &seal.encode(), seal_at)?;
     file.sync_data()?;

@@ -329,7 +329,7 @@ impl Writer {
             )
         });
         enter_solo(&self.shared, &solo, written.is_ok());
-        batch.cost.sync_count += 1;
+        batch.cost.sync_count += 2;
         match written {
             Ok(index_bytes) => {
                 batch.cost.written_bytes += solo.end_bytes + index_bytes;
