@@ -2,3 +2,4 @@
 //! wire.
 
 mod dns;
+mod spool;
