@@ -6,14 +6,17 @@
 //! tasks of its own and comes back as an event.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use mx::DeliveryPlan;
 use queue::{
-    Action, Event, JobId, Notification, OperatorCommand, QueuedMessage, Scheduler, UnixMs,
+    Action, AttemptOutcome, AttemptRecord, Event, JobId, Notification, OperatorCommand,
+    QueuedMessage, Scheduler, UnixMs,
 };
-use smtp::QueueId;
+use smtp::{Domain, QueueId};
 use spool::{RecordId, SpoolError};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
@@ -281,23 +284,14 @@ impl Dispatch {
                 recipients,
                 attempt,
             } => {
-                if self.draining {
-                    return;
+                if !self.draining {
+                    self.tasks.spawn(route(
+                        Arc::clone(&self.core),
+                        job,
+                        message,
+                        (domain, recipients, attempt),
+                    ));
                 }
-                let core = Arc::clone(&self.core);
-                self.tasks.spawn(async move {
-                    let (routes, attributes) =
-                        routing::route_job(&core, message, domain, recipients, attempt).await;
-                    drop(
-                        core.dispatch
-                            .send(Input::Routed {
-                                job,
-                                routes,
-                                attributes,
-                            })
-                            .await,
-                    );
-                });
             }
             Action::Attempt {
                 job,
@@ -306,15 +300,14 @@ impl Dispatch {
                 plan,
                 destination,
             } => {
-                if self.draining {
-                    return;
+                if !self.draining {
+                    self.tasks.spawn(attempt(
+                        Arc::clone(&self.core),
+                        job,
+                        message,
+                        (recipients, plan, destination),
+                    ));
                 }
-                let core = Arc::clone(&self.core);
-                self.tasks.spawn(async move {
-                    let outcome =
-                        egress::attempt(&core, &message, &recipients, &destination, &plan).await;
-                    drop(core.dispatch.send(Input::Attempted { job, outcome }).await);
-                });
             }
             Action::Notify(notification) => self.notify(notification),
             other => match self.waiting.get_mut(&id_of(&other)) {
@@ -369,7 +362,7 @@ impl Dispatch {
                     tracing::error!(%id, %error, "cannot read a message's record; it stays in the spool");
                     LoadFailure::Unreadable
                 }),
-                Err(error) if error.may_pass() => {
+                Err(error) if error.may_pass() || error == SpoolError::Closed => {
                     tracing::warn!(%id, %error, "cannot load a message now");
                     Err(LoadFailure::Temporary)
                 }
@@ -409,6 +402,58 @@ impl Dispatch {
             }
         }
     }
+}
+
+/// Routes a job and answers it, whatever happens: a job without an answer would wait for ever.
+async fn route(
+    core: Arc<Core>,
+    job: JobId,
+    message: Arc<QueuedMessage>,
+    (domain, recipients, attempt): (Domain, Vec<u32>, u32),
+) {
+    let id = message.id;
+    let work = routing::route_job(&core, message, domain, recipients, attempt);
+    let (routes, attributes) = AssertUnwindSafe(work)
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|_| {
+            tracing::error!(%id, "routing panicked; the message waits");
+            // Recipients that no route names are deferred as a local fault.
+            (Vec::new(), Vec::new())
+        });
+    drop(
+        core.dispatch
+            .send(Input::Routed {
+                job,
+                routes,
+                attributes,
+            })
+            .await,
+    );
+}
+
+/// Makes a delivery attempt and answers its job, whatever happens.
+async fn attempt(
+    core: Arc<Core>,
+    job: JobId,
+    message: Arc<QueuedMessage>,
+    (recipients, plan, destination): (Vec<u32>, Plan, Arc<str>),
+) {
+    let work = egress::attempt(&core, &message, &recipients, &destination, &plan);
+    let outcome = AssertUnwindSafe(work)
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|_| {
+            tracing::error!(id = %message.id, "a delivery panicked; the message waits");
+            // Recipients without an outcome are deferred as a local fault.
+            AttemptOutcome {
+                recipients: Vec::new(),
+                host: None,
+                destination_failed: false,
+                record: AttemptRecord::default(),
+            }
+        });
+    drop(core.dispatch.send(Input::Attempted { job, outcome }).await);
 }
 
 fn id_of(action: &Action<Plan>) -> QueueId {
