@@ -26,7 +26,7 @@ impl std::fmt::Display for JobId {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event<P> {
     /// A new message; it is durable already. Routed at once where there is room,
-    /// else it rests like any other.
+    /// else it rests like any other. Ignored when its id is here already.
     Accepted(Arc<QueuedMessage>),
     /// At start-up, once for each message the spool holds.
     Recovered {
@@ -44,7 +44,7 @@ pub enum Event<P> {
         /// True: may succeed later, so it rests for
         /// [`load_retry_ms`](crate::SchedulerLimits::load_retry_ms). False: it is
         /// not there (any more) or unreadable; the scheduler forgets it, and no
-        /// action follows.
+        /// action follows, except `Remove` where an operator has asked for that.
         retry: bool,
     },
     /// Answer to [`Action::Route`].

@@ -57,27 +57,31 @@ impl Resting {
         self.urgent.push_back(id);
     }
 
-    /// Makes all that are not held due at `now`, and returns them in their order.
-    pub(crate) fn all_due(&mut self, now: UnixMs) -> Vec<QueueId> {
-        let ids: Vec<QueueId> = self
-            .by_due
-            .iter()
-            .map(|&(_, id)| id)
-            .filter(|id| !self.held.contains(id))
+    /// Makes all that are not held due at `now` at the latest. One pass, so that an
+    /// operator can do it to a million.
+    pub(crate) fn all_due(&mut self, now: UnixMs) {
+        let later = self.by_due.split_off(&(now.plus_ms(1), QueueId::new(0)));
+        let moved: BTreeSet<(UnixMs, QueueId)> = later
+            .into_iter()
+            .map(|(due_at, id)| {
+                if self.held.contains(&id) {
+                    (due_at, id)
+                } else {
+                    (now, id)
+                }
+            })
             .collect();
-        for &id in &ids {
-            if self.by_id[&id] > now {
-                self.insert(id, now, false);
-            }
+        for &(due_at, id) in &moved {
+            self.by_id.insert(id, due_at);
         }
-        ids
+        self.by_due.extend(moved);
     }
 
-    /// Takes what an operator wants, else the longest overdue.
-    pub(crate) fn take_due(&mut self, now: UnixMs) -> Option<QueueId> {
+    /// Takes what an operator wants, else the longest overdue; with its due time.
+    pub(crate) fn take_due(&mut self, now: UnixMs) -> Option<(QueueId, UnixMs)> {
         while let Some(id) = self.urgent.pop_front() {
-            if self.remove(id).is_some() {
-                return Some(id);
+            if let Some(due_at) = self.remove(id) {
+                return Some((id, due_at));
             }
         }
         let &(due_at, id) = self.by_due.first()?;
@@ -85,7 +89,7 @@ impl Resting {
             return None;
         }
         self.remove(id);
-        Some(id)
+        Some((id, due_at))
     }
 
     /// When the first is due; a hold without an end is never.
@@ -126,8 +130,8 @@ mod tests {
         resting.insert(id(3), UnixMs(20), false);
         resting.insert(id(2), UnixMs(25), false);
         assert_eq!(resting.first_due_at(), Some(UnixMs(20)));
-        assert_eq!(resting.take_due(UnixMs(25)), Some(id(3)));
-        assert_eq!(resting.take_due(UnixMs(25)), Some(id(2)));
+        assert_eq!(resting.take_due(UnixMs(25)), Some((id(3), UnixMs(20))));
+        assert_eq!(resting.take_due(UnixMs(25)), Some((id(2), UnixMs(25))));
         assert_eq!(resting.take_due(UnixMs(25)), None);
         assert_eq!(resting.len(), 1);
     }
@@ -139,8 +143,8 @@ mod tests {
         resting.insert(id(2), UnixMs(90), false);
         resting.hurry(id(2));
         resting.hurry(id(7));
-        assert_eq!(resting.take_due(UnixMs(5)), Some(id(2)));
-        assert_eq!(resting.take_due(UnixMs(5)), Some(id(1)));
+        assert_eq!(resting.take_due(UnixMs(5)), Some((id(2), UnixMs(90))));
+        assert_eq!(resting.take_due(UnixMs(5)), Some((id(1), UnixMs(1))));
         assert_eq!(resting.take_due(UnixMs(5)), None);
     }
 
@@ -151,7 +155,7 @@ mod tests {
         resting.insert(id(2), UnixMs(50), true);
         resting.insert(id(3), UnixMs(70), false);
         assert_eq!(resting.held_count(), 2);
-        assert_eq!(resting.all_due(UnixMs(10)), [id(3)]);
+        resting.all_due(UnixMs(10));
         assert_eq!(resting.due_at(id(2)), Some(UnixMs(50)));
         assert_eq!(resting.due_at(id(3)), Some(UnixMs(10)));
         resting.remove(id(2));

@@ -34,6 +34,9 @@ pub struct Scheduler<P> {
     slots: IdMap<QueueId, Slot>,
     /// Commands that wait for their message to be loaded or to settle.
     wishes: IdMap<QueueId, Wish>,
+    /// When an operator last wanted everything tried. Whatever rests since before that
+    /// has a due time no later, so that this says it of all of them.
+    retried_all_at: Option<UnixMs>,
     jobs: IdMap<JobId, Job<P>>,
     /// When jobs in ready queues expire.
     deadlines: BTreeSet<(UnixMs, JobId)>,
@@ -60,7 +63,10 @@ struct Tally {
 #[derive(Debug)]
 enum Slot {
     /// `Action::Load` is out.
-    Loading,
+    Loading {
+        /// See [`Active::forced`].
+        forced: bool,
+    },
     Active(Active),
 }
 
@@ -76,6 +82,8 @@ struct Active {
     dirty: bool,
     /// An operator wants it tried now: suspension does not stop it.
     forced: bool,
+    /// The earliest time until which some of its recipients were parked in this turn.
+    parked_until: Option<UnixMs>,
     /// What routing asked for, to begin when the jobs have ended.
     hold: Option<RoutedHold>,
     since: UnixMs,
@@ -106,6 +114,7 @@ impl<P> Scheduler<P> {
             resting: Resting::default(),
             slots: IdMap::default(),
             wishes: IdMap::default(),
+            retried_all_at: None,
             jobs: IdMap::default(),
             deadlines: BTreeSet::new(),
             destinations: Destinations::default(),
@@ -158,14 +167,14 @@ impl<P> Scheduler<P> {
     fn active(&self, id: QueueId) -> Option<&Active> {
         match self.slots.get(&id)? {
             Slot::Active(active) => Some(active),
-            Slot::Loading => None,
+            Slot::Loading { .. } => None,
         }
     }
 
     fn active_mut(&mut self, id: QueueId) -> Option<&mut Active> {
         match self.slots.get_mut(&id)? {
             Slot::Active(active) => Some(active),
-            Slot::Loading => None,
+            Slot::Loading { .. } => None,
         }
     }
 

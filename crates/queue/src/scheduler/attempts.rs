@@ -7,7 +7,9 @@ use smtp::{QueueId, Reply};
 use super::{Active, Scheduler};
 use crate::destinations::DestinationId;
 use crate::job::{Job, JobStage};
-use crate::{Action, AttemptOutcome, Deferral, JobId, RecipientOutcome, UnixMs, fate, notify};
+use crate::{
+    Action, AttemptOutcome, Deferral, DeferralKind, JobId, RecipientOutcome, UnixMs, fate, notify,
+};
 
 impl<P> Scheduler<P> {
     /// Starts the attempt of a job that is on its message's list already.
@@ -121,9 +123,9 @@ impl<P> Scheduler<P> {
                 .window
                 .failed(&self.limits, started, self.next_attempt, now);
             if let Some(until) = state.window.suspended_until(now) {
-                self.park_waiting(destination, until);
+                self.park_waiting(destination, until, now);
             }
-        } else {
+        } else if outcome.recipients.iter().any(is_answer) {
             state.window.succeeded(&self.limits);
         }
         if self.is_done_with(id, job, &recipients, &outcome) {
@@ -193,7 +195,7 @@ impl<P> Scheduler<P> {
     }
 
     /// The destination was suspended: what waits for it rests until that ends.
-    fn park_waiting(&mut self, destination: DestinationId, until: UnixMs) {
+    fn park_waiting(&mut self, destination: DestinationId, until: UnixMs, now: UnixMs) {
         for job in self.destinations.get_mut(destination).ready.drain() {
             let Some(Job {
                 message: id,
@@ -207,6 +209,7 @@ impl<P> Scheduler<P> {
                 self.deadlines.remove(&(deadline, job));
             }
             self.tally.ready -= 1;
+            let until = self.spread(until, now);
             self.park(id, &recipients, until);
             self.close_job(job, id);
         }
@@ -265,6 +268,17 @@ impl<P> Scheduler<P> {
             }
         }
     }
+}
+
+/// True when the destination has said something; a fault of ours tells nothing of it.
+const fn is_answer(outcome: &RecipientOutcome) -> bool {
+    !matches!(
+        outcome,
+        RecipientOutcome::Deferred(Deferral {
+            kind: DeferralKind::Local,
+            ..
+        })
+    )
 }
 
 /// Stands for an outcome that the driver did not give.

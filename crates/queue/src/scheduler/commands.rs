@@ -37,7 +37,7 @@ impl<P> Scheduler<P> {
     fn wish(&mut self, id: QueueId, wish: Wish, now: UnixMs, out: &mut Vec<Action<P>>) {
         match self.slots.get(&id) {
             Some(Slot::Active(_)) => self.wish_of_active(id, wish, now),
-            Some(Slot::Loading) => self.note_wish(id, wish),
+            Some(Slot::Loading { .. }) => self.note_wish(id, wish),
             None if !self.resting.contains(id) => {}
             None if wish == Wish::Remove => {
                 self.resting.remove(id);
@@ -102,23 +102,23 @@ impl<P> Scheduler<P> {
         active.forced = true;
         let idle = fate::positions(&active.message).filter(|&at| !busy[at as usize]);
         fate::hasten(Arc::make_mut(&mut active.message), idle, now);
+        // It will be loaded again for them, and must then find them due.
+        active.dirty = true;
     }
 
     fn retry_all(&mut self, now: UnixMs) {
         for destination in self.destinations.iter_mut() {
             destination.window.resume();
         }
-        for id in self.resting.all_due(now) {
-            self.wishes.entry(id).or_insert(Wish::Retry);
-        }
+        self.resting.all_due(now);
+        self.retried_all_at = Some(now);
         let mut in_memory: Vec<QueueId> = self.slots.keys().copied().collect();
+        // Nothing may depend on the order of a hash map, or a replay would not be exact.
         in_memory.sort_unstable();
         for id in in_memory {
-            match self.slots.get(&id) {
-                Some(Slot::Active(_)) => self.wish_of_active(id, Wish::Retry, now),
-                _ => {
-                    self.wishes.entry(id).or_insert(Wish::Retry);
-                }
+            match self.slots.get_mut(&id) {
+                Some(Slot::Loading { forced }) => *forced = true,
+                _ => self.wish_of_active(id, Wish::Retry, now),
             }
         }
     }

@@ -63,7 +63,7 @@ impl<P> Scheduler<P> {
     pub fn oldest_active_since(&self) -> Option<UnixMs> {
         let active = self.slots.values().filter_map(|slot| match slot {
             Slot::Active(active) => Some(active.since),
-            Slot::Loading => None,
+            Slot::Loading { .. } => None,
         });
         active.min()
     }
@@ -72,7 +72,7 @@ impl<P> Scheduler<P> {
     #[must_use]
     pub fn message_state(&self, id: QueueId) -> Option<MessageState> {
         match self.slots.get(&id) {
-            Some(Slot::Loading) => Some(MessageState::Loading),
+            Some(Slot::Loading { .. }) => Some(MessageState::Loading),
             Some(Slot::Active(active)) => {
                 let (mut routing, mut ready, mut in_flight) = (0, 0, 0);
                 for job in active.jobs.iter().filter_map(|job| self.jobs.get(job)) {

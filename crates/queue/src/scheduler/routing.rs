@@ -142,6 +142,7 @@ impl<P> Scheduler<P> {
             .ready_per_destination
             .max(if working { free } else { 0 });
         if let Some(until) = state.window.suspended_until(now).filter(|_| !forced) {
+            let until = self.spread(until, now);
             self.park(id, &recipients, until);
         } else if state.ready.is_empty() && state.has_room() {
             let job = self.new_job_id();
@@ -200,6 +201,7 @@ impl<P> Scheduler<P> {
         now: UnixMs,
     ) -> UnixMs {
         let state = self.destinations.get_mut(destination);
+        let working = state.window.failures() == 0;
         let head = state
             .ready
             .peek()
@@ -208,19 +210,32 @@ impl<P> Scheduler<P> {
                 _ => None,
             });
         let wait_ms = state.recent_wait_ms.max(head.unwrap_or(0));
-        let (least, most) = (
-            self.limits.overflow_rest_ms,
-            self.limits.overflow_rest_max_ms,
-        );
-        let rest_ms = wait_ms.clamp(least, most);
+        let limits = &self.limits;
+        let rest_ms = wait_ms.clamp(limits.overflow_rest_ms, limits.overflow_rest_max_ms);
+        // While a destination is on probation its backlog must not be read again and
+        // again just to find that it still is.
+        let rest_ms = if working {
+            rest_ms
+        } else {
+            rest_ms.max(limits.suspend_ms)
+        };
         now.plus_ms(rest_ms).plus_ms(self.random.up_to(rest_ms / 2))
     }
 
-    /// Lets recipients rest until then; nothing is counted, nothing needs saving.
+    /// The end of a suspension, plus up to a quarter of what is left of it by chance: a
+    /// large backlog must not be read all at once to make one probe.
+    pub(super) fn spread(&mut self, until: UnixMs, now: UnixMs) -> UnixMs {
+        until.plus_ms(self.random.up_to(until.since_ms(now) / 4))
+    }
+
+    /// Lets recipients rest until then. Nothing is counted, and in most cases nothing
+    /// needs saving.
     pub(super) fn park(&mut self, id: QueueId, recipients: &[u32], until: UnixMs) {
         let Some(active) = self.active_mut(id) else {
             return;
         };
+        let earliest = active.parked_until.map_or(until, |at| at.min(until));
+        active.parked_until = Some(earliest);
         let message = Arc::make_mut(&mut active.message);
         for &position in recipients {
             fate::park(message, position, until);

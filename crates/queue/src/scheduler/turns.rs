@@ -44,10 +44,10 @@ impl<P> Scheduler<P> {
         out: &mut Vec<Action<P>>,
     ) {
         let id = message.id;
-        if !self.stop_loading(id) {
+        let Some(forced) = self.stop_loading(id) else {
             return;
-        }
-        let forced = matches!(self.wishes.get(&id), Some(Wish::Retry));
+        };
+        let forced = forced || matches!(self.wishes.get(&id), Some(Wish::Retry));
         self.begin(message, false, forced, now, out);
     }
 
@@ -58,26 +58,30 @@ impl<P> Scheduler<P> {
         now: UnixMs,
         out: &mut Vec<Action<P>>,
     ) {
-        if !self.stop_loading(id) {
+        let Some(forced) = self.stop_loading(id) else {
             return;
-        }
+        };
         if matches!(self.wishes.get(&id), Some(Wish::Remove)) {
             self.wishes.remove(&id);
             out.push(Action::Remove { id });
         } else if retry {
+            if forced {
+                self.wishes.entry(id).or_insert(Wish::Retry);
+            }
             self.rest(id, now.plus_ms(self.limits.load_retry_ms), false, out);
         } else {
             self.wishes.remove(&id);
         }
     }
 
-    fn stop_loading(&mut self, id: QueueId) -> bool {
-        if !matches!(self.slots.get(&id), Some(Slot::Loading)) {
-            return false;
-        }
+    /// Whether the load was forced; `None`: there was none.
+    fn stop_loading(&mut self, id: QueueId) -> Option<bool> {
+        let Some(&Slot::Loading { forced }) = self.slots.get(&id) else {
+            return None;
+        };
         self.slots.remove(&id);
         self.tally.loading -= 1;
-        true
+        Some(forced)
     }
 
     /// Gives a message its slot and opens a job for each set of due recipients; none
@@ -146,6 +150,7 @@ impl<P> Scheduler<P> {
             fresh,
             dirty,
             forced,
+            parked_until: None,
             hold: None,
             since: now,
         };
@@ -190,7 +195,8 @@ impl<P> Scheduler<P> {
             out.push(Action::Remove { id });
             return;
         }
-        apply_wish(&mut active, wish, now);
+        let release_min_at = now.plus_ms(self.limits.retry_after_min_ms);
+        apply_wish(&mut active, wish, release_min_at, now);
         active.dirty |= expire_over(&mut active.message, now);
         let owed = notify::owed(&active.message);
         let gone = active.message.is_final();
@@ -210,12 +216,21 @@ impl<P> Scheduler<P> {
                 kind,
             }));
         }
-        let Some(due_at) = message.due_at() else {
+        let Some(mut due_at) = message.due_at() else {
             out.push(Action::Remove { id });
             return;
         };
+        if let Some(at) = self.retried_all_at.filter(|_| active.forced) {
+            // It has been retried; what is left must not look like it had not.
+            due_at = due_at.max(at.plus_ms(1));
+        }
         let held = message.hold.is_some();
-        if active.dirty {
+        // Parking need not outlive a crash, but the next load must know of it when it
+        // comes earlier: it would find those recipients due, and park them, for ever.
+        let loaded_early = active
+            .parked_until
+            .is_some_and(|until| active.forced || due_at < until);
+        if active.dirty || loaded_early {
             out.push(Action::Save {
                 message,
                 due_at: due_at.max(now),
@@ -239,10 +254,11 @@ impl<P> Scheduler<P> {
     /// Loads what is due, as far as there is room.
     pub(super) fn admit(&mut self, now: UnixMs, out: &mut Vec<Action<P>>) {
         while self.has_room_for_due() {
-            let Some(id) = self.resting.take_due(now) else {
+            let Some((id, due_at)) = self.resting.take_due(now) else {
                 return;
             };
-            self.slots.insert(id, Slot::Loading);
+            let forced = self.retried_all_at.is_some_and(|at| due_at <= at);
+            self.slots.insert(id, Slot::Loading { forced });
             self.tally.loading += 1;
             out.push(Action::Load { id });
         }
@@ -250,7 +266,7 @@ impl<P> Scheduler<P> {
 }
 
 /// What an operator or routing asked for while jobs were open.
-fn apply_wish(active: &mut Active, wish: Option<Wish>, now: UnixMs) {
+fn apply_wish(active: &mut Active, wish: Option<Wish>, release_min_at: UnixMs, now: UnixMs) {
     if active.message.is_final() {
         return;
     }
@@ -270,7 +286,9 @@ fn apply_wish(active: &mut Active, wish: Option<Wish>, now: UnixMs) {
                 return;
             };
             let message = Arc::make_mut(&mut active.message);
-            fate::hold(message, hold.reason, hold.release_at, now);
+            // A policy that holds until now would be asked again at once, and again.
+            let release_at = hold.release_at.map(|at| at.max(release_min_at));
+            fate::hold(message, hold.reason, release_at, now);
         }
     }
     active.dirty = true;
