@@ -55,6 +55,15 @@ pub enum Event<P> {
         /// fault; those named twice belong to the first.
         routes: Vec<Route<P>>,
     },
+    /// A policy wants annotations kept with an active message; one that is not active
+    /// is left as it is. They are stored with the message's next [`Action::Save`]: a
+    /// message that is delivered at once needs none.
+    Annotated {
+        /// Which message.
+        id: QueueId,
+        /// Name and value; `None` removes. Later entries of a name win.
+        attributes: Vec<(String, Option<String>)>,
+    },
     /// Answer to [`Action::Attempt`].
     Attempted {
         /// The job of that action.

@@ -149,6 +149,14 @@ pub(crate) fn reject(message: &mut QueuedMessage, position: u32, reply: Reply, n
     };
 }
 
+/// Sets and removes annotations, in order.
+pub(crate) fn annotate(message: &mut QueuedMessage, attributes: Vec<(String, Option<String>)>) {
+    for (name, value) in attributes {
+        message.attributes.retain(|(known, _)| *known != name);
+        message.attributes.extend(value.map(|value| (name, value)));
+    }
+}
+
 /// Drops a recipient.
 pub(crate) fn discard(message: &mut QueuedMessage, position: u32, reason: String, now: UnixMs) {
     if let Some(state) = pending(message, position) {

@@ -155,6 +155,9 @@ impl<P> Scheduler<P> {
             Event::Loaded(message) => self.loaded(message, now, out),
             Event::LoadFailed { id, retry } => self.load_failed(id, retry, now, out),
             Event::Routed { job, routes } => self.routed(job, routes, now, out),
+            Event::Annotated { id, attributes } => {
+                self.change(id, |message, _| crate::fate::annotate(message, attributes));
+            }
             Event::Attempted { job, outcome } => self.attempted(job, outcome, now, out),
             Event::Command(command) => self.command(command, now, out),
             Event::Tick => {}

@@ -43,6 +43,8 @@ pub enum Input {
     Routed {
         /// The job.
         job: JobId,
+        /// Its message.
+        id: QueueId,
         /// One or more routes that cover its recipients.
         routes: Vec<queue::Route<Plan>>,
         /// What plugins want kept with the message; none: removed.
@@ -217,9 +219,17 @@ impl Dispatch {
             Input::Accepted(message) => Event::Accepted(message),
             Input::Routed {
                 job,
+                id,
                 routes,
-                attributes: _,
-            } => Event::Routed { job, routes },
+                attributes,
+            } => {
+                if !attributes.is_empty() {
+                    let annotated = Event::Annotated { id, attributes };
+                    self.scheduler
+                        .apply(annotated, self.core.now(), &mut self.actions);
+                }
+                Event::Routed { job, routes }
+            }
             Input::Attempted { job, outcome } => Event::Attempted { job, outcome },
             Input::Loaded {
                 result: Ok(message),
@@ -425,6 +435,7 @@ async fn route(
         core.dispatch
             .send(Input::Routed {
                 job,
+                id,
                 routes,
                 attributes,
             })

@@ -101,16 +101,20 @@ fn profile(config: &Config, listener: &ListenerConfig) -> Profile {
 /// When they contradict themselves.
 pub(crate) fn scheduling(config: &Config) -> Result<(SchedulerLimits, RetrySchedule), StartError> {
     let queue = &config.queue;
+    let defaults = SchedulerLimits::default();
     let limits = SchedulerLimits {
         active_messages: queue.active_messages_count,
         reserved_for_fresh: queue.reserved_for_fresh_count,
+        reserved_for_due: defaults
+            .reserved_for_due
+            .min(queue.active_messages_count / 4),
         ready_per_destination: queue.ready_per_destination_count,
         initial_concurrency: queue.initial_concurrency_count,
         max_concurrency: queue.concurrency_count,
         failures_to_suspend: queue.failures_to_suspend_count,
         suspend_ms: ms(queue.suspend),
         suspend_max_ms: ms(queue.suspend_max),
-        ..SchedulerLimits::default()
+        ..defaults
     };
     limits.check()?;
     let intervals = queue.retry.iter().map(|interval| ms(*interval)).collect();

@@ -494,3 +494,24 @@ fn the_numbers_agree_with_the_states() {
     assert_eq!(desk.scheduler.oldest_due_at(), Some(START.plus_ms(9)));
     assert_eq!(desk.scheduler.oldest_active_since(), Some(START));
 }
+
+#[test]
+fn annotations_are_kept_with_a_message_that_waits() {
+    let mut desk = Desk::new();
+    desk.accept(message(1, &["a@one.test"]));
+    let job = desk.job();
+    let attributes = vec![
+        ("class".to_owned(), Some("bulk".to_owned())),
+        ("seen".to_owned(), Some("yes".to_owned())),
+        ("class".to_owned(), Some("urgent".to_owned())),
+        ("seen".to_owned(), None),
+    ];
+    let id = id(1);
+    assert_eq!(desk.apply(Event::Annotated { id, attributes }), [""; 0]);
+    let deferral = Deferral::local(Reply::new(451, (4, 3, 0), "later"));
+    desk.routed(job, vec![Route::new(vec![0], Disposition::Defer(deferral))]);
+    assert_eq!(
+        desk.on_disk(1).attributes,
+        [("class".to_owned(), "urgent".to_owned())]
+    );
+}
