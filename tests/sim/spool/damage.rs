@@ -53,7 +53,7 @@ fn run_with_flip(seed: u64, closes: bool) -> (u64, SpoolStats) {
         .clone();
     let places: Vec<(String, u64)> = disk
         .list()
-        .unwrap()
+        .expect("the disk is healthy")
         .into_iter()
         .filter(|name| name.starts_with("segment"))
         .map(|name| (provable_bytes(&name, &disk.content(&name), &last), name))
@@ -89,7 +89,7 @@ fn run_with_flip(seed: u64, closes: bool) -> (u64, SpoolStats) {
     let evidence = name.replace("segment", "corrupt");
     let kept = disk
         .list()
-        .unwrap()
+        .expect("the disk is healthy")
         .iter()
         .any(|found| found == name || *found == evidence);
     assert!(

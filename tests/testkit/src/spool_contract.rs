@@ -39,6 +39,7 @@ fn accept(spool: &dyn Spool, id: u64, due_at_ms: u64, meta: &str, body: &str) {
 
 fn close(spool: Box<dyn Spool>) {
     spool.close().wait().expect("a healthy spool closes");
+    drop(spool);
 }
 
 #[track_caller]
