@@ -120,7 +120,7 @@ impl Dialogue {
         loop {
             while let Some(action) = self.machine.poll() {
                 match action {
-                    ServerAction::Send(octets) => self.stream.write_all(&octets).await?,
+                    ServerAction::Send(octets) => self.write(&octets).await?,
                     ServerAction::Ask(question) => self.decide(&question),
                     ServerAction::Content(piece) => self.take_content(piece),
                     ServerAction::DiscardContent => {
@@ -147,6 +147,14 @@ impl Dialogue {
                 }
             }
         }
+    }
+
+    /// Writes a reply. A client that does not take it is as silent as one that says nothing.
+    async fn write(&mut self, octets: &[u8]) -> io::Result<()> {
+        let limit = self.settings.config.limits.command_timeout;
+        tokio::time::timeout(limit, self.stream.write_all(octets))
+            .await
+            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
     }
 
     /// Reads what there is; false at the end of the connection.
