@@ -27,6 +27,7 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<()> {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => reload(&relay, &args.config).await,
+            () = relay.failed() => anyhow::bail!("delivery has ended by itself; the spool keeps all mail"),
             () = relay.reload_wanted() => reload(&relay, &args.config).await,
         }
     }

@@ -10,7 +10,8 @@ use crate::{QueuedMessage, RecipientState};
 /// A notification the sender is owed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notification {
-    /// The message, with the final state of those recipients.
+    /// The message, with the final state of those recipients, none of them marked as
+    /// notified: a driver may save it as it is before the notification is safe.
     pub message: Arc<QueuedMessage>,
     /// Positions in the message's recipient list; never empty.
     pub recipients: Vec<u32>,

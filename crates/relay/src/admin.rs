@@ -124,6 +124,9 @@ async fn metrics(State(state): State<AdminState>) -> Response {
 
 /// Alive: the process answers, and its spool can take mail.
 async fn healthz(State(state): State<AdminState>) -> Response {
+    if state.core.dispatch.is_closed() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "delivery has ended\n").into_response();
+    }
     if state.core.spool.stats().failed {
         return (StatusCode::SERVICE_UNAVAILABLE, "the spool has failed\n").into_response();
     }

@@ -94,6 +94,8 @@ pub struct Relay {
     stop_intake: CancellationToken,
     /// Ends the dispatcher.
     stop_delivery: CancellationToken,
+    /// The dispatcher has ended, wanted or not.
+    delivery_ended: CancellationToken,
     /// Ends the admin doors and the sweeps.
     stop_rest: CancellationToken,
     sessions: TaskTracker,
@@ -146,6 +148,7 @@ impl Relay {
             ready: Arc::new(AtomicBool::new(false)),
             stop_intake: CancellationToken::new(),
             stop_delivery: CancellationToken::new(),
+            delivery_ended: CancellationToken::new(),
             stop_rest: CancellationToken::new(),
             sessions: TaskTracker::new(),
             dispatcher: TaskTracker::new(),
@@ -174,6 +177,12 @@ impl Relay {
     #[must_use]
     pub fn shutdown_limit(&self) -> Duration {
         self.core.settings.load().config.limits.shutdown_timeout
+    }
+
+    /// Resolves when delivery has ended by itself: a fault after which only a restart helps,
+    /// and the spool keeps everything.
+    pub async fn failed(&self) {
+        self.delivery_ended.cancelled().await;
     }
 
     /// Resolves when a reload was asked for by the control socket.
@@ -227,19 +236,18 @@ impl Relay {
     pub async fn shutdown(self) {
         self.ready.store(false, Ordering::Release);
         let limit = self.core.settings.load().config.limits.shutdown_timeout;
+        // Both at once: a client that dawdles must not cost deliveries their time.
         self.stop_intake.cancel();
+        self.stop_delivery.cancel();
         self.sessions.close();
-        let drained = tokio::time::timeout(limit, async {
-            self.sessions.wait().await;
-            self.stop_delivery.cancel();
-            self.dispatcher.wait().await;
-        });
-        if drained.await.is_err() {
+        let drained = futures_util::future::join(self.sessions.wait(), self.dispatcher.wait());
+        if tokio::time::timeout(limit, drained).await.is_err() {
             tracing::warn!(
                 ?limit,
                 "work under way did not end in time; the spool keeps it"
             );
         }
+        self.core.cut.cancel();
         egress::close_idle(&self.core).await;
         self.stop_rest.cancel();
         if let Err(error) = self.core.spool.close().await {
@@ -334,6 +342,7 @@ fn assemble(
         outgoing: Arc::new(Semaphore::new(outgoing)),
         outgoing_open: Arc::new(AtomicUsize::new(0)),
         dispatch,
+        cut: CancellationToken::new(),
     }
 }
 

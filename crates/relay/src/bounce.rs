@@ -4,27 +4,17 @@
 //! bounce is a message like any other, with the null reverse-path, and the record of its cause
 //! is not touched before it is safe.
 
-use queue::{Notification, NotificationKind, Origin, QueuedMessage, QueuedRecipient};
+use queue::{Notification, Origin, QueuedMessage, QueuedRecipient};
 use smtp::{MailParameters, RcptParameters, ReversePath};
 use spool::SpoolError;
 
 use crate::content::{self, Content};
 use crate::core::Core;
 use crate::dsn::{self, DsnContext};
-use crate::telemetry::Meters;
 use crate::trace;
 
 /// Most of the original's header section that a bounce carries.
 const HEADER_LIMIT_BYTES: usize = 64 * 1024;
-
-/// Counts the recipients that were given up.
-pub(crate) fn count(meters: &Meters, notification: &Notification) {
-    let count = notification.recipients.len() as u64;
-    match notification.kind {
-        NotificationKind::Failure => meters.failed.increment(count),
-        NotificationKind::Expired => meters.expired.increment(count),
-    }
-}
 
 /// Composes the bounce and makes it durable.
 ///

@@ -9,6 +9,7 @@ use queue::{QueuedMessage, UnixMs};
 use smtp::QueueId;
 use spool::{RecordId, Spool, SpoolError};
 use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -88,6 +89,8 @@ pub struct Core {
     pub outgoing_open: Arc<AtomicUsize>,
     /// The way to the single writer of queue state.
     pub dispatch: mpsc::Sender<Input>,
+    /// Cancelled when the spool is about to close: work that could not be recorded ends.
+    pub cut: CancellationToken,
 }
 
 impl std::fmt::Debug for Core {
@@ -112,6 +115,10 @@ impl Core {
     /// otherwise.
     pub async fn accept(&self, message: QueuedMessage, content: Content) -> Result<(), SpoolError> {
         let id = message.id;
+        // Nobody would deliver it before the next start.
+        if self.dispatch.is_closed() {
+            return Err(SpoolError::Closed);
+        }
         let due_at = message.due_at().unwrap_or(message.received_at);
         let record = store::encode(&message).map_err(|error| {
             tracing::error!(%id, %error, "cannot encode a message");
@@ -122,9 +129,16 @@ impl Core {
             .accept(RecordId(id.get()), due_at.0, record, body)
             .await?;
         self.cache.insert(id, content);
-        // The queue is told even while it drains: the message is in the spool either way.
-        drop(self.dispatch.send(Input::Accepted(Arc::new(message))).await);
+        self.tell(Input::Accepted(Arc::new(message))).await;
         Ok(())
+    }
+
+    /// Tells the single writer. Where it has ended, what it would have been told is in the
+    /// spool for the next start, as far as it matters.
+    pub async fn tell(&self, input: Input) {
+        if self.dispatch.send(input).await.is_err() {
+            tracing::debug!("the dispatcher has ended");
+        }
     }
 
     /// A message's content, from memory or from the spool.

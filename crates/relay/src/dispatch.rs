@@ -5,31 +5,30 @@
 //! This task never waits for anything but that channel and the time: everything slow runs in
 //! tasks of its own and comes back as an event.
 
+mod work;
+
 use std::collections::HashMap;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use mx::DeliveryPlan;
 use queue::{
-    Action, AttemptOutcome, AttemptRecord, Event, JobId, Notification, OperatorCommand,
-    QueuedMessage, Scheduler, UnixMs,
+    Action, Event, JobId, Notification, OperatorCommand, QueuedMessage, Scheduler, UnixMs,
 };
-use smtp::{Domain, QueueId};
-use spool::{RecordId, SpoolError};
-use tokio::sync::{mpsc, oneshot};
+use smtp::QueueId;
+use spool::RecordId;
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 use crate::core::Core;
-use crate::{bounce, egress, routing, store};
+use crate::{routing, store};
 
 /// Events taken from the channel at a time.
 const BATCH: usize = 256;
-/// Longest sleep: the overdue gauge and parked jobs are looked at this often at least.
+/// Longest sleep: a clock that was set is noticed this soon.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
-/// Pause before a bounce that could not be stored is tried again.
-const BOUNCE_RETRY: Duration = Duration::from_secs(5);
+/// Messages read from the spool at a time.
+const LOADS: usize = 16;
 
 /// The plan as the scheduler carries it.
 pub type Plan = Arc<DeliveryPlan>;
@@ -64,8 +63,13 @@ pub enum Input {
         /// What was read.
         result: Result<Arc<QueuedMessage>, LoadFailure>,
     },
-    /// What the sender was owed is durable; `id` may change on disk again.
-    Notified(QueueId),
+    /// The end of a notification; the message may change on disk again.
+    Notified {
+        /// What it was about.
+        id: QueueId,
+        /// The bounce is durable; otherwise it cannot be made at all.
+        told: bool,
+    },
     /// An operator's command.
     Command(OperatorCommand),
     /// A question about the queue.
@@ -79,7 +83,9 @@ pub enum Input {
 pub enum LoadFailure {
     /// The disk may answer later.
     Temporary,
-    /// It is not there, or it cannot be read by this build.
+    /// It is not there any more.
+    Gone,
+    /// It cannot be read, or not by this build. It stays where it is.
     Unreadable,
 }
 
@@ -99,6 +105,11 @@ pub struct QueueNumbers {
     pub counts: queue::Counts,
     /// How long the most overdue message waits past its due time, in milliseconds.
     pub overdue_ms: u64,
+    /// How long the oldest active message has been active, in milliseconds: a job that is
+    /// never answered shows here.
+    pub active_ms: u64,
+    /// Messages found unreadable since the start; they stay in the spool.
+    pub unreadable: u64,
 }
 
 /// The single writer.
@@ -111,6 +122,9 @@ pub struct Dispatch {
     /// Actions of messages whose notification is not durable yet: they would forget the cause
     /// of a bounce that may still be lost.
     waiting: HashMap<QueueId, Waiting>,
+    /// Reads from the spool at a time: after a restart a whole backlog may be due.
+    loads: Arc<Semaphore>,
+    unreadable: u64,
     draining: bool,
 }
 
@@ -125,6 +139,8 @@ impl std::fmt::Debug for Dispatch {
 #[derive(Default)]
 struct Waiting {
     notifications: usize,
+    /// One of them could not be stored and never will be.
+    untold: bool,
     actions: Vec<Action<Plan>>,
 }
 
@@ -144,6 +160,8 @@ impl Dispatch {
             tasks,
             actions: Vec::new(),
             waiting: HashMap::new(),
+            loads: Arc::new(Semaphore::new(LOADS)),
+            unreadable: 0,
             draining: false,
         }
     }
@@ -223,6 +241,7 @@ impl Dispatch {
                 routes,
                 attributes,
             } => {
+                work::count_routes(&self.core.meters, &routes);
                 if !attributes.is_empty() {
                     let annotated = Event::Annotated { id, attributes };
                     self.scheduler
@@ -230,7 +249,10 @@ impl Dispatch {
                 }
                 Event::Routed { job, routes }
             }
-            Input::Attempted { job, outcome } => Event::Attempted { job, outcome },
+            Input::Attempted { job, outcome } => {
+                work::count_failures(&self.core.meters, &outcome);
+                Event::Attempted { job, outcome }
+            }
             Input::Loaded {
                 result: Ok(message),
                 ..
@@ -238,12 +260,15 @@ impl Dispatch {
             Input::Loaded {
                 id,
                 result: Err(failure),
-            } => Event::LoadFailed {
-                id,
-                retry: failure == LoadFailure::Temporary,
-            },
+            } => {
+                self.unreadable += u64::from(failure == LoadFailure::Unreadable);
+                Event::LoadFailed {
+                    id,
+                    retry: failure == LoadFailure::Temporary,
+                }
+            }
             Input::Command(command) => Event::Command(command),
-            Input::Notified(id) => return self.notified(id),
+            Input::Notified { id, told } => return self.notified(id, told),
             Input::Ask(question) => return self.answer(question),
             Input::Reconfigure(new) => {
                 let (limits, schedule) = *new;
@@ -268,6 +293,11 @@ impl Dispatch {
                 let numbers = QueueNumbers {
                     counts: self.scheduler.counts(now),
                     overdue_ms,
+                    active_ms: self
+                        .scheduler
+                        .oldest_active_since()
+                        .map_or(0, |at| now.since_ms(at)),
+                    unreadable: self.unreadable,
                 };
                 // The metrics' side may have gone.
                 let _ = reply.send(numbers);
@@ -284,9 +314,27 @@ impl Dispatch {
         self.actions = actions;
     }
 
+    /// Carries an action out, or puts it behind a notification of the same message: a load
+    /// would read what a save that waits has not written yet.
     fn perform(&mut self, action: Action<Plan>) {
         match action {
-            Action::Load { id } => self.load(id),
+            Action::Notify(notification) => self.notify(notification),
+            action => match self.waiting.get_mut(&id_of(&action)) {
+                Some(waiting) => waiting.actions.push(action),
+                None => self.start(action),
+            },
+        }
+    }
+
+    fn start(&mut self, action: Action<Plan>) {
+        let core = || Arc::clone(&self.core);
+        match action {
+            Action::Load { .. } | Action::Route { .. } | Action::Attempt { .. }
+                if self.draining => {}
+            Action::Load { id } => {
+                let loads = Arc::clone(&self.loads);
+                self.tasks.spawn(work::load(core(), loads, id));
+            }
             Action::Route {
                 job,
                 message,
@@ -294,14 +342,8 @@ impl Dispatch {
                 recipients,
                 attempt,
             } => {
-                if !self.draining {
-                    self.tasks.spawn(route(
-                        Arc::clone(&self.core),
-                        job,
-                        message,
-                        (domain, recipients, attempt),
-                    ));
-                }
+                let about = (domain, recipients, attempt);
+                self.tasks.spawn(work::route(core(), job, message, about));
             }
             Action::Attempt {
                 job,
@@ -310,20 +352,10 @@ impl Dispatch {
                 plan,
                 destination,
             } => {
-                if !self.draining {
-                    self.tasks.spawn(attempt(
-                        Arc::clone(&self.core),
-                        job,
-                        message,
-                        (recipients, plan, destination),
-                    ));
-                }
+                let about = (recipients, plan, destination);
+                self.tasks.spawn(work::attempt(core(), job, message, about));
             }
-            Action::Notify(notification) => self.notify(notification),
-            other => match self.waiting.get_mut(&id_of(&other)) {
-                Some(waiting) => waiting.actions.push(other),
-                None => self.write(other),
-            },
+            action => self.write(action),
         }
     }
 
@@ -358,113 +390,42 @@ impl Dispatch {
         }
     }
 
-    fn load(&self, id: QueueId) {
-        if self.draining {
-            return;
-        }
-        let core = Arc::clone(&self.core);
-        self.tasks.spawn(async move {
-            let spool = Arc::clone(&core.spool);
-            let read = tokio::task::spawn_blocking(move || spool.read_meta(RecordId(id.get())));
-            let stored = read.await.unwrap_or(Err(SpoolError::Closed));
-            let result = match stored {
-                Ok(stored) => store::decode(&stored.meta).map(Arc::new).map_err(|error| {
-                    tracing::error!(%id, %error, "cannot read a message's record; it stays in the spool");
-                    LoadFailure::Unreadable
-                }),
-                Err(error) if error.may_pass() || error == SpoolError::Closed => {
-                    tracing::warn!(%id, %error, "cannot load a message now");
-                    Err(LoadFailure::Temporary)
-                }
-                Err(SpoolError::NotFound(_)) => Err(LoadFailure::Unreadable),
-                Err(error) => {
-                    tracing::error!(%id, %error, "cannot load a message; it stays in the spool");
-                    Err(LoadFailure::Unreadable)
-                }
-            };
-            drop(core.dispatch.send(Input::Loaded { id, result }).await);
-        });
-    }
-
     fn notify(&mut self, notification: Notification) {
         let id = notification.message.id;
-        bounce::count(&self.core.meters, &notification);
-        self.waiting.entry(id).or_default().notifications += 1;
-        let core = Arc::clone(&self.core);
-        self.tasks.spawn(async move {
-            while let Err(error) = bounce::store(&core, &notification).await {
-                tracing::warn!(%id, %error, "cannot store a bounce; trying again");
-                tokio::time::sleep(BOUNCE_RETRY).await;
-            }
-            drop(core.dispatch.send(Input::Notified(id)).await);
+        work::count_expired(&self.core.meters, &notification);
+        // What has become of the recipients is on disk before the bounce is: a crash until then
+        // may repeat the bounce, and no delivery.
+        self.write(Action::Save {
+            message: Arc::clone(&notification.message),
+            due_at: self.core.now(),
         });
+        self.waiting.entry(id).or_default().notifications += 1;
+        self.tasks
+            .spawn(work::notify(Arc::clone(&self.core), notification));
     }
 
-    fn notified(&mut self, id: QueueId) {
+    /// A notification has come to its end. When it was the last one, the message goes on: as
+    /// the scheduler wanted, or, where the sender could not be told, as it is on disk, where the
+    /// next load or the next start finds that the sender is still owed the news.
+    fn notified(&mut self, id: QueueId, told: bool) {
         let Some(waiting) = self.waiting.get_mut(&id) else {
             return;
         };
         waiting.notifications -= 1;
-        if waiting.notifications == 0 {
-            let actions = self.waiting.remove(&id).map(|waiting| waiting.actions);
-            for action in actions.unwrap_or_default() {
-                self.write(action);
+        waiting.untold |= !told;
+        if waiting.notifications > 0 {
+            return;
+        }
+        let Some(waiting) = self.waiting.remove(&id) else {
+            return;
+        };
+        for action in waiting.actions {
+            match action {
+                Action::Save { .. } | Action::Remove { .. } if waiting.untold => {}
+                action => self.perform(action),
             }
         }
     }
-}
-
-/// Routes a job and answers it, whatever happens: a job without an answer would wait for ever.
-async fn route(
-    core: Arc<Core>,
-    job: JobId,
-    message: Arc<QueuedMessage>,
-    (domain, recipients, attempt): (Domain, Vec<u32>, u32),
-) {
-    let id = message.id;
-    let work = routing::route_job(&core, message, domain, recipients, attempt);
-    let (routes, attributes) = AssertUnwindSafe(work)
-        .catch_unwind()
-        .await
-        .unwrap_or_else(|_| {
-            tracing::error!(%id, "routing panicked; the message waits");
-            // Recipients that no route names are deferred as a local fault.
-            (Vec::new(), Vec::new())
-        });
-    drop(
-        core.dispatch
-            .send(Input::Routed {
-                job,
-                id,
-                routes,
-                attributes,
-            })
-            .await,
-    );
-}
-
-/// Makes a delivery attempt and answers its job, whatever happens.
-async fn attempt(
-    core: Arc<Core>,
-    job: JobId,
-    message: Arc<QueuedMessage>,
-    (recipients, plan, destination): (Vec<u32>, Plan, Arc<str>),
-) {
-    let work = egress::attempt(&core, &message, &recipients, &destination, &plan);
-    let outcome = AssertUnwindSafe(work)
-        .catch_unwind()
-        .await
-        .unwrap_or_else(|_| {
-            tracing::error!(id = %message.id, "a delivery panicked; the message waits");
-            // Recipients without an outcome are deferred as a local fault.
-            AttemptOutcome {
-                recipients: Vec::new(),
-                host: None,
-                destination_failed: false,
-                record: AttemptRecord::default(),
-            }
-        });
-    drop(core.dispatch.send(Input::Attempted { job, outcome }).await);
 }
 
 fn id_of(action: &Action<Plan>) -> QueueId {

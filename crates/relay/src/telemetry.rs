@@ -67,6 +67,8 @@ table! {
     QUEUE_JOBS Gauge Count "waypost_queue_jobs" "Deliveries of active messages, by state: ready, in_flight.";
     QUEUE_DESTINATIONS Gauge Count "waypost_queue_destinations" "Destinations known to the scheduler, by state: open, suspended.";
     QUEUE_OVERDUE Gauge Seconds "waypost_queue_overdue_seconds" "How long the most overdue message has been waiting past its due time.";
+    QUEUE_ACTIVE Gauge Seconds "waypost_queue_oldest_active_seconds" "How long the oldest message in memory has been worked on: work that never ends shows here.";
+    QUEUE_UNREADABLE Gauge Count "waypost_queue_unreadable_messages" "Messages found unreadable since the start; they stay in the spool.";
     PLUGIN_CALLS Counter Count "waypost_plugin_calls_total" "Calls of a plugin, by plugin and result: ok, or the reason of the failure.";
     PLUGIN_SECONDS Histogram Seconds "waypost_plugin_call_seconds" "Wall-clock time of a plugin call, by plugin.";
     PLUGIN_CPU Histogram Seconds "waypost_plugin_call_cpu_seconds" "CPU time of a plugin call, by plugin.";
@@ -342,6 +344,8 @@ pub fn queue_gauges(numbers: &crate::dispatch::QueueNumbers) {
     for (state, count) in [("open", open), ("suspended", counts.suspended)] {
         metrics::gauge!(QUEUE_DESTINATIONS, "state" => state).set(count as f64);
     }
+    metrics::gauge!(QUEUE_ACTIVE).set(numbers.active_ms as f64 / 1000.0);
+    metrics::gauge!(QUEUE_UNREADABLE).set(numbers.unreadable as f64);
     metrics::gauge!(QUEUE_OVERDUE).set(numbers.overdue_ms as f64 / 1000.0);
 }
 

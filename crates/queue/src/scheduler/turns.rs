@@ -200,6 +200,9 @@ impl<P> Scheduler<P> {
         active.dirty |= expire_over(&mut active.message, now);
         let owed = notify::owed(&active.message);
         let gone = active.message.is_final();
+        // The state in which the sender has not been told: what a driver may store while
+        // the notification is not safe yet.
+        let untold = Arc::clone(&active.message);
         if !owed.is_empty() && !gone {
             let message = Arc::make_mut(&mut active.message);
             for (_, recipients) in &owed {
@@ -209,7 +212,7 @@ impl<P> Scheduler<P> {
         }
         let message = active.message;
         for (kind, recipients) in owed {
-            let message = Arc::clone(&message);
+            let message = Arc::clone(&untold);
             out.push(Action::Notify(Notification {
                 message,
                 recipients,

@@ -1,0 +1,169 @@
+//! What the dispatcher has done beside it: each task ends with an input to the dispatcher,
+//! whatever happens. A job without an answer would wait for ever.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use queue::{
+    AttemptOutcome, AttemptRecord, Disposition, JobId, Notification, NotificationKind,
+    QueuedMessage, RecipientOutcome,
+};
+use smtp::{Domain, QueueId};
+use spool::{RecordId, SpoolError};
+use tokio::sync::Semaphore;
+
+use super::{Input, LoadFailure, Plan};
+use crate::core::Core;
+use crate::telemetry::Meters;
+use crate::{bounce, egress, routing, store};
+
+/// Pause before a bounce that could not be stored is tried again.
+const BOUNCE_RETRY: Duration = Duration::from_secs(5);
+
+/// Routes a job.
+pub(super) async fn route(
+    core: Arc<Core>,
+    job: JobId,
+    message: Arc<QueuedMessage>,
+    (domain, recipients, attempt): (Domain, Vec<u32>, u32),
+) {
+    let id = message.id;
+    let work = routing::route_job(&core, message, domain, recipients, attempt);
+    let (routes, attributes) = AssertUnwindSafe(work)
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|_| {
+            tracing::error!(%id, "routing panicked; the message waits");
+            // Recipients that no route names are deferred as a local fault.
+            (Vec::new(), Vec::new())
+        });
+    core.tell(Input::Routed {
+        job,
+        id,
+        routes,
+        attributes,
+    })
+    .await;
+}
+
+/// Makes a delivery attempt, unless the relay is cut off first.
+pub(super) async fn attempt(
+    core: Arc<Core>,
+    job: JobId,
+    message: Arc<QueuedMessage>,
+    (recipients, plan, destination): (Vec<u32>, Plan, Arc<str>),
+) {
+    let work = egress::attempt(&core, &message, &recipients, &destination, &plan);
+    let ended = tokio::select! {
+        ended = AssertUnwindSafe(work).catch_unwind() => ended,
+        // The spool closes: a delivery now could not be recorded and would be repeated.
+        () = core.cut.cancelled() => return,
+    };
+    let outcome = ended.unwrap_or_else(|_| {
+        tracing::error!(id = %message.id, "a delivery panicked; the message waits");
+        // Recipients without an outcome are deferred as a local fault.
+        AttemptOutcome {
+            recipients: Vec::new(),
+            host: None,
+            destination_failed: false,
+            record: AttemptRecord {
+                at: core.now(),
+                destination: destination.to_string(),
+                stage: "fault".to_owned(),
+                outcome: "a fault of this relay".to_owned(),
+                ..AttemptRecord::default()
+            },
+        }
+    });
+    core.tell(Input::Attempted { job, outcome }).await;
+}
+
+/// Reads a message's record.
+pub(super) async fn load(core: Arc<Core>, loads: Arc<Semaphore>, id: QueueId) {
+    let _turn = loads.acquire_owned().await;
+    let spool = Arc::clone(&core.spool);
+    let read = tokio::task::spawn_blocking(move || {
+        let stored = spool.read_meta(RecordId(id.get()))?;
+        Ok::<_, SpoolError>(store::decode(&stored.meta))
+    });
+    let result = match read.await {
+        Ok(Ok(Ok(message))) => Ok(Arc::new(message)),
+        Ok(Ok(Err(error))) => {
+            tracing::error!(%id, %error, "cannot read a message's record; it stays in the spool");
+            Err(LoadFailure::Unreadable)
+        }
+        Ok(Err(SpoolError::NotFound(_))) => Err(LoadFailure::Gone),
+        Ok(Err(error)) if error.may_pass() || error == SpoolError::Closed => {
+            tracing::warn!(%id, %error, "cannot load a message now");
+            Err(LoadFailure::Temporary)
+        }
+        Ok(Err(error)) => {
+            tracing::error!(%id, %error, "cannot load a message; it stays in the spool");
+            Err(LoadFailure::Unreadable)
+        }
+        Err(error) => {
+            tracing::error!(%id, %error, "reading a message panicked");
+            Err(LoadFailure::Temporary)
+        }
+    };
+    core.tell(Input::Loaded { id, result }).await;
+}
+
+/// Makes a bounce durable, however long the spool has no room for it.
+pub(super) async fn notify(core: Arc<Core>, notification: Notification) {
+    let id = notification.message.id;
+    let told = loop {
+        let work = bounce::store(&core, &notification);
+        match AssertUnwindSafe(work).catch_unwind().await {
+            Ok(Ok(())) => break true,
+            Ok(Err(error)) if error.may_pass() => {
+                tracing::warn!(%id, %error, "cannot store a bounce; trying again");
+            }
+            Ok(Err(error)) => {
+                tracing::error!(%id, %error, "cannot store a bounce; the message stays in the spool");
+                break false;
+            }
+            Err(_) => {
+                tracing::error!(%id, "composing a bounce panicked; the message stays in the spool");
+                break false;
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(BOUNCE_RETRY) => {}
+            () = core.cut.cancelled() => break false,
+        }
+    };
+    core.tell(Input::Notified { id, told }).await;
+}
+
+/// Counts recipients that ran out of time.
+pub(super) fn count_expired(meters: &Meters, notification: &Notification) {
+    if notification.kind == NotificationKind::Expired {
+        meters
+            .expired
+            .increment(notification.recipients.len() as u64);
+    }
+}
+
+/// Counts what routing decided about recipients that are not tried.
+pub(super) fn count_routes(meters: &Meters, routes: &[queue::Route<Plan>]) {
+    for route in routes {
+        let count = route.recipients.len() as u64;
+        match &route.disposition {
+            Disposition::Defer(_) => meters.deferred_local.increment(count),
+            Disposition::Reject(_) => meters.failed.increment(count),
+            Disposition::Discard(_) => meters.discarded.increment(count),
+            Disposition::Deliver { .. } | Disposition::Hold { .. } => {}
+        }
+    }
+}
+
+/// Counts recipients that a next hop refused for good.
+pub(super) fn count_failures(meters: &Meters, outcome: &AttemptOutcome) {
+    let failed = |result: &&RecipientOutcome| matches!(result, RecipientOutcome::Failed(_));
+    meters
+        .failed
+        .increment(outcome.recipients.iter().filter(failed).count() as u64);
+}
