@@ -19,6 +19,8 @@ struct Found {
     update: Option<Version>,
     /// The sequence of the last tombstone; sequences begin at 1.
     gone: u64,
+    /// The segment which that tombstone names.
+    gone_target: u32,
 }
 
 #[derive(Clone, Copy)]
@@ -29,6 +31,13 @@ struct Version {
 }
 
 impl Found {
+    /// The segment of a put that is dead though its tombstone names another
+    /// segment: a copy which a crash has left.
+    fn stray(&self) -> Option<u32> {
+        let put = self.put.filter(|put| put.sequence <= self.gone)?;
+        (put.place.segment != self.gone_target).then_some(put.place.segment)
+    }
+
     /// The live record, if there is one: a put that no tombstone came after,
     /// with the newest metadata there is.
     fn entry(&self) -> Option<Entry> {
@@ -177,7 +186,12 @@ impl Recovery {
         };
         let found = self.found.entry(entry.id).or_default();
         match entry.kind {
-            Kind::Tombstone => found.gone = found.gone.max(entry.sequence),
+            Kind::Tombstone => {
+                if found.gone < entry.sequence {
+                    found.gone = entry.sequence;
+                    found.gone_target = entry.target();
+                }
+            }
             Kind::Update => {
                 if found
                     .update
@@ -195,7 +209,7 @@ impl Recovery {
                     }
                 };
                 if let Some(loser) = loser {
-                    self.mark_copies(loser);
+                    self.mark_copies(loser.segment);
                 }
             }
         }
@@ -203,8 +217,8 @@ impl Recovery {
 
     /// Two puts of one id: a collection was interrupted. The one that does not
     /// count holds up every tombstone until it is gone.
-    fn mark_copies(&mut self, loser: Place) {
-        if let Some(segment) = self.index.segments.get_mut(&loser.segment) {
+    fn mark_copies(&mut self, segment: u32) {
+        if let Some(segment) = self.index.segments.get_mut(&segment) {
             segment.has_copies = true;
         }
     }
@@ -212,6 +226,9 @@ impl Recovery {
     fn build_index(&mut self) {
         let mut lived = 0;
         for (id, found) in std::mem::take(&mut self.found) {
+            if let Some(segment) = found.stray() {
+                self.mark_copies(segment);
+            }
             match found.entry() {
                 Some(entry) => {
                     self.index.insert(id, entry);
@@ -245,5 +262,69 @@ fn seal_recovered(segment: &Segment, contents: &Contents) {
     );
     if let Err(error) = sealed {
         tracing::warn!(%error, segment = segment.name, "spool: cannot seal a segment");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(sequence: u64, segment: u32) -> Option<Version> {
+        let place = Place {
+            segment,
+            offset_units: 0,
+            units: 8,
+        };
+        Some(Version {
+            sequence,
+            due: sequence * 10,
+            place,
+        })
+    }
+
+    #[test]
+    fn the_newest_put_that_no_tombstone_follows_is_live() {
+        let put = Found {
+            put: version(5, 1),
+            update: version(7, 2),
+            gone: 4,
+            gone_target: 1,
+        };
+        let entry = put.entry().expect("the tombstone is of an earlier life");
+        assert_eq!(
+            (entry.due_at_ms, entry.put.segment, entry.meta.segment),
+            (70, 1, 2)
+        );
+        let older_update = Found {
+            update: version(3, 2),
+            ..put
+        };
+        assert_eq!(older_update.entry().map(|entry| entry.due_at_ms), Some(50));
+        assert_eq!(Found { gone: 8, ..put }.entry(), None);
+        assert_eq!(
+            Found { put: None, ..put }.entry(),
+            None,
+            "an update alone means nothing"
+        );
+    }
+
+    #[test]
+    fn a_copy_that_its_tombstone_does_not_name_is_a_stray() {
+        let dead = Found {
+            put: version(5, 22),
+            update: None,
+            gone: 9,
+            gone_target: 20,
+        };
+        assert_eq!(dead.stray(), Some(22));
+        assert_eq!(
+            Found {
+                gone_target: 22,
+                ..dead
+            }
+            .stray(),
+            None
+        );
+        assert_eq!(Found { gone: 4, ..dead }.stray(), None, "it is live");
     }
 }
