@@ -119,6 +119,7 @@ impl Relay {
     /// See [`StartError`]; nothing listens then.
     pub async fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
         let handle = telemetry::install();
+        raise_descriptor_limit();
         let spool = open_spool(&config).await?;
         let plugin_host = PluginHost::new(host_options(&config, &clock))?;
         let chain = Chain::load(&plugin_host, &config).await?;
@@ -129,6 +130,7 @@ impl Relay {
         let (sender, receiver) = mpsc::channel(DISPATCH_QUEUE);
         let core = Arc::new(assemble(settings, clock, spool, sender));
         let settings = core.settings.load_full();
+        setup::announce(&settings, None);
 
         let mut listeners = Vec::new();
         for listener in &settings.config.listeners {
@@ -213,7 +215,8 @@ impl Relay {
         } else {
             setup::directory(&config)?
         };
-        let settings = setup::settings(config, chain, directory)?;
+        let mut settings = setup::settings(config, chain, directory)?;
+        setup::keep_bound(&mut settings, &old);
         self.core
             .receiving
             .set_limit(settings.config.limits.in_flight_bytes);
@@ -221,6 +224,7 @@ impl Relay {
             .cache
             .set_limit(settings.config.limits.in_flight_bytes);
         let scheduling = Box::new(setup::scheduling(&settings.config)?);
+        setup::announce(&settings, Some(&old));
         self.core.settings.store(Arc::new(settings));
         drop(
             self.core
@@ -310,6 +314,16 @@ impl Relay {
         }
         self.ready.store(true, Ordering::Release);
         Ok(self)
+    }
+}
+
+/// Connections and segments each need a descriptor, and the usual soft limit is 1024.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
     }
 }
 

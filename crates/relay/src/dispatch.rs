@@ -16,7 +16,7 @@ use queue::{
     Action, Event, JobId, Notification, OperatorCommand, QueuedMessage, Scheduler, UnixMs,
 };
 use smtp::QueueId;
-use spool::RecordId;
+use spool::{RecordId, SpoolError};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
@@ -125,6 +125,8 @@ pub struct Dispatch {
     /// Reads from the spool at a time: after a restart a whole backlog may be due.
     loads: Arc<Semaphore>,
     unreadable: u64,
+    /// The spool takes nothing any more: what is delivered now would be delivered again.
+    spool_gone: bool,
     draining: bool,
 }
 
@@ -162,6 +164,7 @@ impl Dispatch {
             waiting: HashMap::new(),
             loads: Arc::new(Semaphore::new(LOADS)),
             unreadable: 0,
+            spool_gone: false,
             draining: false,
         }
     }
@@ -214,6 +217,10 @@ impl Dispatch {
             }
             self.tick();
             self.carry_out();
+            if self.spool_gone {
+                tracing::error!("the spool is closed; delivery ends");
+                return;
+            }
         }
     }
 
@@ -360,7 +367,7 @@ impl Dispatch {
     }
 
     /// Changes on disk and in memory that wait for nothing.
-    fn write(&self, action: Action<Plan>) {
+    fn write(&mut self, action: Action<Plan>) {
         let (id, result) = match action {
             Action::Save { message, due_at } => {
                 let id = message.id;
@@ -386,6 +393,7 @@ impl Dispatch {
             _ => return,
         };
         if let Err(error) = result {
+            self.spool_gone |= error == SpoolError::Closed;
             tracing::error!(%id, %error, "the spool did not take a change; a restart may repeat a delivery");
         }
     }
