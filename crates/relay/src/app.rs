@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use plugin::{HostOptions, PluginHost};
 use queue::Scheduler;
 use spool::{FileDisk, SegmentLog, Spool, SpoolError};
 use thiserror::Error;
@@ -26,6 +25,8 @@ use crate::egress::pool::Pool;
 use crate::ids::QueueIds;
 use crate::listen::{self, ConnectionCounts, Listener};
 use crate::policy::chain::{Chain, ChainError};
+use crate::policy::host::Host;
+use crate::routing::Lanes;
 use crate::telemetry::{self, Meters};
 use crate::tls::TlsSetupError;
 use crate::{egress, setup};
@@ -86,7 +87,7 @@ pub enum StartError {
 /// A running relay.
 pub struct Relay {
     core: Arc<Core>,
-    plugin_host: PluginHost,
+    plugin_host: Host,
     addresses: Vec<(String, SocketAddr)>,
     admin_address: SocketAddr,
     ready: Arc<AtomicBool>,
@@ -121,7 +122,7 @@ impl Relay {
         let handle = telemetry::install();
         raise_descriptor_limit();
         let spool = open_spool(&config).await?;
-        let plugin_host = PluginHost::new(host_options(&config, &clock))?;
+        let plugin_host = Host::for_mail(&config, &clock)?;
         let chain = Chain::load(&plugin_host, &config).await?;
         let directory = setup::directory(&config)?;
         let settings = setup::settings(config, chain, directory)?;
@@ -351,6 +352,7 @@ fn assemble(
         receiving: Budget::new(in_flight),
         ids: QueueIds::above(greatest),
         meters: Meters::new(),
+        lanes: Lanes::default(),
         connections: Arc::new(ConnectionCounts::default()),
         pool: Pool::default(),
         outgoing: Arc::new(Semaphore::new(outgoing)),
@@ -392,20 +394,4 @@ async fn open_spool(config: &Config) -> Result<Arc<dyn Spool>, StartError> {
         .unwrap_or(Err(SpoolError::Closed))
         .map_err(fault)?;
     Ok(Arc::new(log))
-}
-
-fn host_options(config: &Config, clock: &Clock) -> HostOptions {
-    let clock = clock.clone();
-    let memory = config
-        .plugins
-        .iter()
-        .map(|plugin| plugin.limits.memory_bytes)
-        .max();
-    let mut options = HostOptions::new(Arc::new(move || clock.now().0), clock::random_seed());
-    if let Some(memory) = memory {
-        options.memory_bytes_max = options.memory_bytes_max.max(memory);
-    }
-    options.cache_directory = Some(config.storage.directory.join("plugin-cache"));
-    options.metrics = Arc::new(telemetry::PluginMetrics);
-    options
 }

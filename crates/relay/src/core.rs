@@ -79,6 +79,8 @@ pub struct Core {
     pub ids: QueueIds,
     /// Metrics of the delivery side.
     pub meters: Meters,
+    /// Turns of routing jobs at looking things up.
+    pub lanes: crate::routing::Lanes,
     /// Incoming connections.
     pub connections: Arc<ConnectionCounts>,
     /// Idle outgoing connections.

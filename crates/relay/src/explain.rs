@@ -5,7 +5,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use plugin::{HostOptions, PluginHost};
 use queue::{Disposition, History, Origin, QueuedMessage, QueuedRecipient, UnixMs};
 use serde::Serialize;
 use smtp::{Domain, MailParameters, Mailbox, QueueId, RcptParameters, ReversePath};
@@ -18,8 +17,9 @@ use crate::core::Settings;
 use crate::egress::attempt::address_rules;
 use crate::policy::call::CallTrace;
 use crate::policy::chain::Chain;
-use crate::routing::{self, Group, Subject};
-use crate::{setup, trace};
+use crate::policy::host::Host;
+use crate::routing::{self, Group, Lanes, Subject};
+use crate::{addresses, setup, trace};
 
 /// A message that might be sent.
 #[derive(Debug, Clone)]
@@ -128,8 +128,9 @@ pub async fn explain(
             now,
             content: Arc::new(move || {
                 let content = Arc::clone(&content);
-                Box::pin(async move { Some(content) })
+                Box::pin(async move { Ok(content) })
             }),
+            lanes: Lanes::default(),
             wants_log: true,
         };
         for group in routing::decide(&settings, &subject).await.groups {
@@ -180,14 +181,9 @@ pub async fn check(config: Config, clock: &Clock) -> Result<Vec<String>, StartEr
 }
 
 /// The host has to live as long as the plugins are called.
-async fn settings(
-    config: Config,
-    clock: &Clock,
-) -> Result<(Arc<Settings>, PluginHost), StartError> {
+async fn settings(config: Config, clock: &Clock) -> Result<(Arc<Settings>, Host), StartError> {
     config.check_files()?;
-    let time = clock.clone();
-    let options = HostOptions::new(Arc::new(move || time.now().0), clock::random_seed());
-    let host = PluginHost::new(options)?;
+    let host = Host::for_looking(&config, clock)?;
     let chain = Chain::load(&host, &config).await?;
     let directory = setup::directory(&config)?;
     Ok((Arc::new(setup::settings(config, chain, directory)?), host))
@@ -274,17 +270,11 @@ fn explained_step(step: mx::Step) -> ExplainedStep {
 
 async fn explained_candidate(settings: &Settings, candidate: &mx::Candidate) -> ExplainedCandidate {
     let mut notes = Vec::new();
-    let found = match &candidate.endpoint {
-        mx::Endpoint::Address(address) => vec![*address],
-        mx::Endpoint::Host(host) => match settings.directory.addresses(host).await.outcome {
-            Ok(answer) => answer.records.clone(),
-            Err(error) => {
-                notes.push(format!("no address: {error}"));
-                Vec::new()
-            }
-        },
-        mx::Endpoint::UnixSocket(_) => Vec::new(),
-    };
+    let found = addresses::of(&settings.directory, &candidate.endpoint).await;
+    let found = found.unwrap_or_else(|error| {
+        notes.push(format!("no address: {error}"));
+        Vec::new()
+    });
     let rules = address_rules(settings, &found);
     let dial = mx::dial_addresses(candidate, &found, &rules, clock::random_seed());
     notes.extend(
@@ -324,6 +314,9 @@ impl fmt::Display for ExplainedRoute {
             )?;
             if let Some(note) = &call.note {
                 writeln!(f, "    note: {note}")?;
+            }
+            if let Some(reason) = call.unheeded {
+                writeln!(f, "    not carried out: {reason}")?;
             }
             for line in &call.log {
                 writeln!(f, "    log: {:?} {}", line.level, line.text)?;

@@ -4,6 +4,7 @@
 //! everything that decides about SMTP, schedules or MX records is not. [`Relay`] is where to
 //! start reading.
 
+mod addresses;
 pub mod admin;
 mod app;
 mod bounce;

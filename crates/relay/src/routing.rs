@@ -6,23 +6,26 @@
 //! Recipients that are treated alike stay together in a [`Group`].
 
 mod base;
+mod decision;
 mod draft;
+mod lanes;
+mod protection;
 
 use std::sync::Arc;
 
-use mx::{CandidateOrigin, DeliveryPlan, PlanFailure, RouteFault};
 use plugin::{Decision, Flow, RouteCall, Verdict};
 use queue::{Deferral, Disposition, QueuedMessage, UnixMs};
-use smtp::{Domain, Reply};
+use smtp::Domain;
 
-use self::base::{Base, plan_options};
+use self::base::Base;
+use self::decision::{Obstacle, carry_out};
 use self::draft::{Draft, Stand, failure_disposition, supported};
-use crate::core::{Core, Settings, read_content};
+pub use self::lanes::Lanes;
+use crate::core::{Core, Settings};
 use crate::dispatch::Plan;
-use crate::policy::call::{self, CallTrace, Failure};
+use crate::policy::call::{self, CallTrace, Failure, NoAnswer};
 use crate::policy::chain::Link;
-use crate::policy::convert;
-use crate::policy::environment::ContentSource;
+use crate::policy::environment::{ContentSource, RouteEnvironment};
 
 /// Whom a routing decision is about.
 #[derive(Clone)]
@@ -39,6 +42,8 @@ pub struct Subject {
     pub now: UnixMs,
     /// The message's content, for plugins that look at it.
     pub content: ContentSource,
+    /// Turns at looking things up.
+    pub lanes: Lanes,
     /// Keep the plugins' log lines for showing.
     pub wants_log: bool,
 }
@@ -89,6 +94,7 @@ pub async fn route_job(
         attempt,
         now,
         content,
+        lanes: core.lanes.clone(),
         wants_log: false,
     };
     let routing = decide(&settings, &subject).await;
@@ -109,12 +115,7 @@ fn content_source(core: &Arc<Core>, message: &QueuedMessage) -> ContentSource {
     let (core, id) = (Arc::clone(core), message.id);
     Arc::new(move || {
         let core = Arc::clone(&core);
-        Box::pin(async move {
-            match core.cache.get(id) {
-                Some(content) => Some(content),
-                None => read_content(&core.spool, id).await.ok(),
-            }
-        })
+        Box::pin(async move { core.content(id).await })
     })
 }
 
@@ -137,18 +138,11 @@ pub async fn decide(settings: &Arc<Settings>, subject: &Subject) -> Routing {
         }
     }
     let mut groups = Vec::with_capacity(drafts.len());
+    let _turn = subject.lanes.enter(subject.attempt).await;
     for draft in drafts {
         groups.push(draft.finish(&base).await);
     }
     Routing { groups, attributes }
-}
-
-/// A verdict that cannot be carried out.
-enum Obstacle {
-    /// The plugin asked for something impossible.
-    Plugin(String),
-    /// What it would have changed does not exist, by the DNS.
-    Base(PlanFailure),
 }
 
 /// Asks one plugin about one draft; what comes of it goes to `next`.
@@ -160,7 +154,7 @@ async fn ask(
     next: &mut Vec<Draft>,
     attributes: &mut Attributes,
 ) {
-    let source = {
+    let environment = RouteEnvironment::new(subject, base.settings.directory.clone(), {
         let (base, stand) = (Arc::clone(base), draft.stand.clone());
         Arc::new(move || -> futures_util::future::BoxFuture<'static, _> {
             let (base, stand) = (Arc::clone(&base), stand.clone());
@@ -171,10 +165,10 @@ async fn ask(
                 }
             })
         })
-    };
-    let directory = Arc::clone(&base.settings.directory);
-    match call::route(link, subject, &draft.recipients, source, directory).await {
+    });
+    match call::route(link, subject, &draft.recipients, attributes, environment).await {
         Ok(call) => {
+            let _turn = subject.lanes.enter(subject.attempt).await;
             let mut made = Vec::with_capacity(call.verdicts.len());
             for verdict in &call.verdicts {
                 match apply(link, verdict, &call, base, &draft).await {
@@ -188,11 +182,12 @@ async fn ask(
                     }
                 }
             }
-            call::count_ok(link, &call);
+            link.meters.ok(&call.stats);
             attributes.extend(call.attributes);
             next.extend(made);
         }
-        Err(failure) => next.push(draft.failed(link, failure)),
+        Err(NoAnswer::Failed(failure)) => next.push(draft.failed(link, failure)),
+        Err(NoAnswer::Unreadable(unread)) => next.push(draft.unreadable(link, &unread)),
     }
 }
 
@@ -211,123 +206,34 @@ async fn apply(
             .collect(),
         ..draft.clone()
     };
-    made.calls.push(CallTrace::ok(link, verdict, call));
+    let mut trace = CallTrace::ok(link, verdict, call);
+    if base.was_released && matches!(verdict.decision, Decision::Hold { .. }) {
+        let plugin = &link.config.name;
+        tracing::info!(id = %base.id, plugin, "a released message is not held again");
+        trace.unheeded = Some("the message was released from a hold");
+    }
+    made.calls.push(trace);
     made.stopped |= verdict.flow == Flow::Stop;
-    match carry_out(&verdict.decision, base, &draft.stand, link).await {
+    match carry_out(&verdict.decision, base, &draft.stand, &link.config.name).await {
         Ok(Some(stand)) => made.stand = stand,
         Ok(None) => {}
         Err(Obstacle::Plugin(detail)) => return Err(detail),
+        Err(Obstacle::Later { reply, why }) => {
+            made.stand = Stand::Settled(Disposition::Defer(Deferral::local(reply)));
+            made.why = why;
+        }
         Err(Obstacle::Base(failure)) => {
             made.stand = Stand::Settled(failure_disposition(&failure));
-            made.stopped = true;
+            made.why = failure.why;
         }
     }
     made.stopped |= matches!(made.stand, Stand::Settled(_));
     if let Some(settings) = &verdict.settings {
         made.merge(settings)?;
     }
-    if let Stand::Made(plan) = &made.stand {
-        supported(plan)?;
+    if let Some(plan) = made.plan_so_far(base).await {
+        supported(&plan)?;
+        protection::check(base, &plan).await?;
     }
     Ok(made)
-}
-
-/// What a decision makes of where things stand; none: it changes nothing.
-async fn carry_out(
-    decision: &Decision,
-    base: &Base,
-    stand: &Stand,
-    link: &Link,
-) -> Result<Option<Stand>, Obstacle> {
-    let options = plan_options(&base.settings.config);
-    let directory = &base.settings.directory;
-    let (seed, origin) = (base.seed, CandidateOrigin::Plugin);
-    let current = || async {
-        match stand {
-            Stand::Made(plan) => Ok(Arc::clone(plan)),
-            Stand::Base | Stand::Settled(_) => base.plan().await.map_err(Obstacle::Base),
-        }
-    };
-    let made = match decision {
-        Decision::Proceed => return Ok(None),
-        Decision::Hold { .. } if base.was_released => return Ok(None),
-        Decision::UseHops {
-            hops,
-            fall_back_to_mx,
-        } => {
-            let hops: Vec<mx::NextHop> = hops.iter().map(convert::hop).collect();
-            let made = mx::expand_hops(directory, &hops, origin, &options, seed).await;
-            let mut made = made.map_err(obstacle)?;
-            if *fall_back_to_mx && let Ok(fall_back) = base.plan().await {
-                made.fall_back_to(DeliveryPlan::clone(&fall_back));
-            }
-            made
-        }
-        Decision::Select { choices } => {
-            let current = current().await?;
-            let choices: Vec<mx::HopChoice> = choices.iter().map(convert::choice).collect();
-            mx::select_hops(directory, &current, &choices, origin, &options, seed)
-                .await
-                .map_err(obstacle)?
-        }
-        Decision::Edit { edits } => {
-            let current = DeliveryPlan::clone(&*current().await?);
-            let edits: Vec<mx::MxEdit> = edits.iter().map(convert::edit).collect();
-            mx::edit_plan(directory, current, &edits, origin, &options, seed)
-                .await
-                .map_err(obstacle)?
-        }
-        final_decision => {
-            return Ok(Some(Stand::Settled(settled(
-                final_decision,
-                link,
-                base.now,
-            ))));
-        }
-    };
-    Ok(Some(Stand::Made(Arc::new(made))))
-}
-
-fn obstacle(fault: RouteFault) -> Obstacle {
-    match fault {
-        RouteFault::Unresolved { domain, reason } => Obstacle::Base(PlanFailure {
-            domain,
-            reason,
-            why: Vec::new(),
-        }),
-        other => Obstacle::Plugin(other.to_string()),
-    }
-}
-
-/// The decisions after which there is nothing to deliver now.
-fn settled(decision: &Decision, link: &Link, now: UnixMs) -> Disposition<Plan> {
-    let name = &link.config.name;
-    match decision {
-        Decision::Defer {
-            reason,
-            retry_after_seconds,
-        } => {
-            let text = format!("deferred by {name}: {reason}");
-            Disposition::Defer(Deferral {
-                retry_after_ms: retry_after_seconds.map(|seconds| u64::from(seconds) * 1000),
-                ..Deferral::local(Reply::new(451, (4, 7, 1), text))
-            })
-        }
-        Decision::Reject { reply } => Disposition::Reject(reply.clone()),
-        Decision::Discard { reason } => Disposition::Discard(format!("{name}: {reason}")),
-        Decision::Hold {
-            reason,
-            release_after_seconds,
-        } => Disposition::Hold {
-            reason: format!("{name}: {reason}"),
-            release_at: release_after_seconds.map(|s| now.plus_ms(u64::from(s) * 1000)),
-        },
-        Decision::Proceed
-        | Decision::UseHops { .. }
-        | Decision::Select { .. }
-        | Decision::Edit { .. } => {
-            let text = "a routing decision was not carried out";
-            Disposition::Defer(Deferral::local(Reply::new(451, (4, 3, 0), text)))
-        }
-    }
 }

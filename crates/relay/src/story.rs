@@ -37,6 +37,13 @@ fn write_story(out: &mut fmt::Formatter<'_>, story: &Story) -> fmt::Result {
             hold.reason
         )?;
     }
+    if let Some(at) = message.released_at {
+        writeln!(
+            out,
+            "  released  {}: no plugin holds it again",
+            moment(at.0)
+        )?;
+    }
     for (name, value) in &message.attributes {
         writeln!(out, "  attribute {name} = {value}")?;
     }

@@ -279,14 +279,6 @@ impl ListenerMeters {
     }
 }
 
-/// Counts one plugin call.
-pub fn plugin_call(plugin: &str, result: &'static str, wall: Duration, cpu: Duration) {
-    let name = plugin.to_owned();
-    metrics::counter!(PLUGIN_CALLS, "plugin" => name.clone(), "result" => result).increment(1);
-    metrics::histogram!(PLUGIN_SECONDS, "plugin" => name.clone()).record(wall.as_secs_f64());
-    metrics::histogram!(PLUGIN_CPU, "plugin" => name).record(cpu.as_secs_f64());
-}
-
 /// Counts one question that went to the resolver.
 pub fn dns_lookup(kind: &'static str, result: &'static str, took: Duration) {
     metrics::counter!(DNS_LOOKUPS, "type" => kind, "result" => result).increment(1);

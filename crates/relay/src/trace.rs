@@ -9,6 +9,9 @@ use bytes::Bytes;
 use queue::UnixMs;
 use smtp::QueueId;
 
+/// Most of a header section that policies look at, in octets.
+pub const HEADER_LIMIT_BYTES: usize = 256 * 1024;
+
 /// What a Received field says.
 #[derive(Debug)]
 pub struct Hop<'a> {

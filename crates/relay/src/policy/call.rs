@@ -2,18 +2,32 @@
 
 use std::sync::Arc;
 
-use mx::Directory;
 use plugin::{CallStats, FailureReason, LogLine, RouteCall, RouteRequest, Verdict};
 use serde::Serialize;
 use smtp::ReversePath;
+use spool::SpoolError;
 
 use super::chain::Link;
-use super::environment::{PlanSource, RouteEnvironment};
-use crate::routing::Subject;
-use crate::{telemetry, trace};
+use super::environment::RouteEnvironment;
+use super::meters::CONTENT_UNAVAILABLE;
+use crate::routing::{Attributes, Subject};
+use crate::trace;
 
-/// Most of a header section that is searched for the fields a plugin asked for.
-const HEADER_LIMIT_BYTES: usize = 256 * 1024;
+/// Why there is no answer.
+#[derive(Debug)]
+pub(crate) enum NoAnswer {
+    /// By the plugin's fault, or for lack of a turn: its `on_error` says what happens.
+    Failed(Failure),
+    /// The plugin was not asked, or not shown what it asked for.
+    Unreadable(Unread),
+}
+
+/// A message that the spool did not give.
+#[derive(Debug)]
+pub(crate) struct Unread {
+    error: SpoolError,
+    stats: CallStats,
+}
 
 /// A call that gave nothing usable.
 #[derive(Debug, Clone)]
@@ -41,13 +55,16 @@ pub struct CallTrace {
     pub plugin: String,
     /// Digest of what was called, shortened.
     pub digest: String,
-    /// `ok`, or the reason of the failure.
+    /// `ok`, `content_unavailable`, or the reason of the failure.
     pub result: &'static str,
     /// What it decided, or the detail of the failure.
     pub decision: String,
     /// The plugin's own words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// Why the decision was not carried out, where it was not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unheeded: Option<&'static str>,
     /// CPU time in microseconds.
     pub cpu_us: u128,
     /// Wall-clock time in microseconds.
@@ -75,6 +92,13 @@ impl CallTrace {
         }
     }
 
+    pub(crate) fn unreadable(link: &Link, unread: &Unread) -> Self {
+        Self {
+            decision: unread.error.to_string(),
+            ..Self::new(link, CONTENT_UNAVAILABLE, &unread.stats)
+        }
+    }
+
     fn new(link: &Link, result: &'static str, stats: &CallStats) -> Self {
         Self {
             plugin: link.config.name.clone(),
@@ -89,6 +113,7 @@ impl CallTrace {
             result,
             decision: String::new(),
             note: None,
+            unheeded: None,
             cpu_us: stats.cpu.as_micros(),
             wall_us: stats.wall.as_micros(),
             log: stats.log.clone(),
@@ -96,33 +121,52 @@ impl CallTrace {
     }
 }
 
-/// Calls the plugin about these recipients of the subject.
+/// Calls the plugin about these recipients of the subject, when its turn has come.
+/// `attributes`: what earlier plugins changed.
 pub(crate) async fn route(
     link: &Link,
     subject: &Subject,
     recipients: &[u32],
-    plan: PlanSource,
-    directory: Arc<Directory>,
-) -> Result<RouteCall, Failure> {
-    let environment = Arc::new(RouteEnvironment {
-        message: Arc::clone(&subject.message),
-        directory,
-        content: Arc::clone(&subject.content),
-        plan,
-        wants_log: subject.wants_log,
-    });
-    let request = request(link, subject, recipients).await;
-    link.plugin
-        .route(Arc::new(request), environment)
-        .await
-        .map_err(|failure| Failure {
+    attributes: &Attributes,
+    environment: Arc<RouteEnvironment>,
+) -> Result<RouteCall, NoAnswer> {
+    let _turn = link.turn().await.map_err(|waited| {
+        NoAnswer::Failed(Failure {
+            reason: FailureReason::Busy,
+            detail: format!("no turn came within {waited:?}"),
+            stats: CallStats::default(),
+        })
+    })?;
+    let headers = headers(link, subject).await.map_err(|error| {
+        let stats = CallStats::default();
+        NoAnswer::Unreadable(Unread { error, stats })
+    })?;
+    let request = RouteRequest {
+        headers,
+        attributes: changed(&subject.message.attributes, attributes),
+        ..request(subject, recipients)
+    };
+    let world = Arc::clone(&environment);
+    let answer = link.plugin.route(Arc::new(request), world).await;
+    if let Some(error) = environment.unread() {
+        let stats = match answer {
+            Ok(call) => call.stats,
+            Err(failure) => failure.stats,
+        };
+        let error = error.clone();
+        return Err(NoAnswer::Unreadable(Unread { error, stats }));
+    }
+    answer.map_err(|failure| {
+        NoAnswer::Failed(Failure {
             reason: failure.reason,
             detail: failure.detail,
             stats: failure.stats,
         })
+    })
 }
 
-async fn request(link: &Link, subject: &Subject, recipients: &[u32]) -> RouteRequest {
+/// All but headers and attributes.
+fn request(subject: &Subject, recipients: &[u32]) -> RouteRequest {
     let message = &subject.message;
     let named = recipients
         .iter()
@@ -138,8 +182,6 @@ async fn request(link: &Link, subject: &Subject, recipients: &[u32]) -> RouteReq
         attempt: subject.attempt,
         listener: message.origin.listener.clone(),
         user: message.origin.user.clone(),
-        headers: headers(link, subject).await,
-        attributes: message.attributes.clone(),
         ..RouteRequest::new(
             message.id.to_string(),
             subject.domain.clone(),
@@ -148,39 +190,50 @@ async fn request(link: &Link, subject: &Subject, recipients: &[u32]) -> RouteReq
     }
 }
 
+/// The message's attributes as they will be once the changes are kept.
+fn changed(known: &[(String, String)], changes: &Attributes) -> Vec<(String, String)> {
+    let mut all = known.to_vec();
+    for (name, value) in changes {
+        all.retain(|(known, _)| known != name);
+        all.extend(value.clone().map(|value| (name.clone(), value)));
+    }
+    all
+}
+
 /// Values of the header fields that the configuration names for this plugin.
-async fn headers(link: &Link, subject: &Subject) -> Vec<String> {
+async fn headers(link: &Link, subject: &Subject) -> Result<Vec<String>, SpoolError> {
     let wanted = &link.config.route_headers;
     if wanted.is_empty() {
-        return Vec::new();
+        return Ok(Vec::new());
     }
-    let Some(content) = (subject.content)().await else {
-        return vec![String::new(); wanted.len()];
-    };
-    let section = trace::header_section(&content, HEADER_LIMIT_BYTES);
+    let content = (subject.content)().await?;
+    let section = trace::header_section(&content, trace::HEADER_LIMIT_BYTES);
     let first = |name: &String| {
         let values = trace::header_values(&section, name);
         values
             .first()
             .map_or_else(String::new, |v| String::from_utf8_lossy(v).into_owned())
     };
-    wanted.iter().map(first).collect()
-}
-
-/// Counts a call whose verdicts were carried out.
-pub(crate) fn count_ok(link: &Link, call: &RouteCall) {
-    telemetry::plugin_call(&link.config.name, "ok", call.stats.wall, call.stats.cpu);
+    Ok(wanted.iter().map(first).collect())
 }
 
 /// Counts a call that failed, and says so in the log.
-pub(crate) fn count_failed(link: &Link, failure: &Failure) {
-    let name = &link.config.name;
-    let reason = failure.reason.as_str();
-    telemetry::plugin_call(name, reason, failure.stats.wall, failure.stats.cpu);
+pub(crate) fn report_failed(link: &Link, failure: &Failure) {
+    link.meters.failed(failure.reason, &failure.stats);
     tracing::warn!(
-        plugin = name,
-        reason,
+        plugin = link.config.name,
+        reason = failure.reason.as_str(),
         detail = failure.detail,
         "plugin call failed"
+    );
+}
+
+/// Counts a call that could not be made with the message unread, and says so in the log.
+pub(crate) fn report_unreadable(link: &Link, unread: &Unread) {
+    link.meters.unreadable();
+    tracing::error!(
+        plugin = link.config.name,
+        error = %unread.error,
+        "cannot show a plugin a message's content; the message waits"
     );
 }

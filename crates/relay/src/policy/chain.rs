@@ -1,13 +1,21 @@
 //! The routing plugins, in the order of the configuration.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use plugin::{LoadError, Plugin, PluginHost, PluginSpec};
+use plugin::{LoadError, Plugin, PluginSpec};
 use queue::QueuedMessage;
 use smtp::Domain;
 use thiserror::Error;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::host::Host;
+use super::meters::CallMeters;
 use crate::config::{Config, OnError, PluginConfig};
+
+/// How long a call may wait for its turn. A burst of mail is over by then; a plugin that is
+/// still behind cannot keep up, and mail that waits for it should not fill the queue's memory.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The plugins that are asked, in order.
 #[derive(Debug, Clone, Default)]
@@ -22,6 +30,13 @@ pub struct Link {
     pub plugin: Plugin,
     /// As configured.
     pub config: PluginConfig,
+    /// Counters of its calls.
+    pub(crate) meters: Arc<CallMeters>,
+    /// One permit for each call that the configuration allows at a time. Waited for here, since
+    /// the plugin's own waiting is bounded by the time of one call.
+    turns: Arc<Semaphore>,
+    /// One permit for each instance of the host.
+    instances: Arc<Semaphore>,
 }
 
 /// Why the chain cannot be built: each plugin that failed, with the reason.
@@ -35,14 +50,17 @@ impl Chain {
     /// # Errors
     /// Every plugin that cannot be loaded; one is enough for no chain, because a chain with a
     /// hole sends mail where it should not go.
-    pub async fn load(host: &PluginHost, config: &Config) -> Result<Self, ChainError> {
+    pub async fn load(host: &Host, config: &Config) -> Result<Self, ChainError> {
         let mut links = Vec::new();
         let mut faults = Vec::new();
         for entry in config.plugins.iter().filter(|entry| entry.enabled) {
-            match host.load(spec(entry)).await {
+            match host.plugins().load(spec(entry)).await {
                 Ok(plugin) => links.push(Link {
                     plugin,
                     config: entry.clone(),
+                    meters: Arc::new(CallMeters::new(&entry.name)),
+                    turns: Arc::new(Semaphore::new(entry.limits.concurrency)),
+                    instances: Arc::clone(host.instances()),
                 }),
                 Err(error) => faults.push((entry.name.clone(), error)),
             }
@@ -76,6 +94,22 @@ impl Link {
                     .senders
                     .iter()
                     .any(|p| p.matches(&message.reverse_path)))
+    }
+
+    /// Waits for a turn: one of the plugin's own, so that a slow plugin cannot hold every
+    /// instance, then one of the host's.
+    ///
+    /// # Errors
+    /// How long was waited in vain.
+    pub(crate) async fn turn(&self) -> Result<[OwnedSemaphorePermit; 2], Duration> {
+        let turn = async {
+            let own = Arc::clone(&self.turns).acquire_owned().await;
+            let shared = Arc::clone(&self.instances).acquire_owned().await;
+            [own, shared].map(|permit| permit.expect("nobody closes these semaphores"))
+        };
+        tokio::time::timeout(PATIENCE, turn)
+            .await
+            .map_err(|_elapsed| PATIENCE)
     }
 
     /// What a failed call means.

@@ -1,6 +1,6 @@
 //! What a routing plugin may ask during a call, answered by the relay.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -11,16 +11,16 @@ use plugin::{
 };
 use queue::QueuedMessage;
 use smtp::ReversePath;
+use spool::SpoolError;
 
 use super::convert;
 use crate::content::Content;
-use crate::trace;
+use crate::routing::Subject;
+use crate::{addresses, trace};
 
-/// Most of a header section that plugins see.
-const HEADER_LIMIT_BYTES: usize = 256 * 1024;
-
-/// Gives a message's content; none where it cannot be read.
-pub(crate) type ContentSource = Arc<dyn Fn() -> BoxFuture<'static, Option<Content>> + Send + Sync>;
+/// Gives a message's content, or why it cannot be read.
+pub(crate) type ContentSource =
+    Arc<dyn Fn() -> BoxFuture<'static, Result<Content, SpoolError>> + Send + Sync>;
 
 /// Gives the plan that would be used if the plugin said nothing.
 pub(crate) type PlanSource =
@@ -28,14 +28,43 @@ pub(crate) type PlanSource =
 
 /// The world of one call.
 pub(crate) struct RouteEnvironment {
-    pub(crate) message: Arc<QueuedMessage>,
-    pub(crate) directory: Arc<Directory>,
-    pub(crate) content: ContentSource,
-    pub(crate) plan: PlanSource,
-    pub(crate) wants_log: bool,
+    message: Arc<QueuedMessage>,
+    directory: Arc<Directory>,
+    content: ContentSource,
+    plan: PlanSource,
+    wants_log: bool,
+    /// The contract has no word for "cannot be read": the plugin is shown an empty message, and
+    /// what it makes of that is not used.
+    unread: OnceLock<SpoolError>,
 }
 
 impl RouteEnvironment {
+    pub(crate) fn new(subject: &Subject, directory: Arc<Directory>, plan: PlanSource) -> Arc<Self> {
+        Arc::new(Self {
+            message: Arc::clone(&subject.message),
+            directory,
+            content: Arc::clone(&subject.content),
+            plan,
+            wants_log: subject.wants_log,
+            unread: OnceLock::new(),
+        })
+    }
+
+    /// Why the plugin saw less than there is, if it did.
+    pub(crate) fn unread(&self) -> Option<&SpoolError> {
+        self.unread.get()
+    }
+
+    async fn read(&self) -> Option<Content> {
+        match (self.content)().await {
+            Ok(content) => Some(content),
+            Err(error) => {
+                self.unread.get_or_init(|| error);
+                None
+            }
+        }
+    }
+
     async fn candidate_list(&self, addresses: bool) -> Result<Vec<Candidate>, LookupFailure> {
         let plan = (self.plan)()
             .await
@@ -44,24 +73,13 @@ impl RouteEnvironment {
         for candidate in &plan.candidates {
             let mut shown = convert::candidate(candidate).ok_or(LookupFailure::Temporary)?;
             if addresses {
-                shown.addresses = self.addresses(candidate).await;
+                shown.addresses = addresses::of(&self.directory, &candidate.endpoint)
+                    .await
+                    .unwrap_or_default();
             }
             list.push(shown);
         }
         Ok(list)
-    }
-
-    async fn addresses(&self, candidate: &mx::Candidate) -> Vec<std::net::IpAddr> {
-        match &candidate.endpoint {
-            mx::Endpoint::Address(address) => vec![*address],
-            mx::Endpoint::Host(host) => {
-                let found = self.directory.addresses(host).await.outcome;
-                found
-                    .map(|answer| answer.records.clone())
-                    .unwrap_or_default()
-            }
-            mx::Endpoint::UnixSocket(_) => Vec::new(),
-        }
     }
 
     async fn ask(&self, question: Question) -> Result<Answer, LookupFailure> {
@@ -150,10 +168,10 @@ impl CallEnvironment for RouteEnvironment {
 
     fn headers(&self) -> BoxFuture<'_, Arc<[HeaderField]>> {
         Box::pin(async {
-            let Some(content) = (self.content)().await else {
+            let Some(content) = self.read().await else {
                 return Arc::from([]);
             };
-            let section = trace::header_section(&content, HEADER_LIMIT_BYTES);
+            let section = trace::header_section(&content, trace::HEADER_LIMIT_BYTES);
             let field = |(name, value): (Vec<u8>, Vec<u8>)| HeaderField {
                 name: String::from_utf8_lossy(&name).into_owned(),
                 value: Bytes::from(value),
@@ -164,7 +182,7 @@ impl CallEnvironment for RouteEnvironment {
 
     fn body(&self, offset: u64, limit: u32) -> BoxFuture<'_, Option<Bytes>> {
         Box::pin(async move {
-            let content = (self.content)().await?;
+            let content = self.read().await?;
             Some(trace::body_slice(&content, offset, limit as usize))
         })
     }

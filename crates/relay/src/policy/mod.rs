@@ -4,3 +4,5 @@ pub(crate) mod call;
 pub(crate) mod chain;
 pub(crate) mod convert;
 pub(crate) mod environment;
+pub(crate) mod host;
+pub(crate) mod meters;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mx::{CandidateOrigin, DeliveryPlan, PlanFailure, PlanOptions, TlsPolicy};
 use queue::UnixMs;
-use smtp::Domain;
+use smtp::{Domain, QueueId};
 use tokio::sync::OnceCell;
 
 use super::Subject;
@@ -14,6 +14,7 @@ use crate::core::Settings;
 /// What would happen if no plugin said anything; worked out when first needed.
 pub(crate) struct Base {
     pub(super) settings: Arc<Settings>,
+    pub(super) id: QueueId,
     pub(super) domain: Domain,
     pub(super) seed: u64,
     pub(super) now: UnixMs,
@@ -26,6 +27,7 @@ impl Base {
     pub(super) fn new(settings: &Arc<Settings>, subject: &Subject) -> Self {
         Self {
             settings: Arc::clone(settings),
+            id: subject.message.id,
             domain: subject.domain.clone(),
             // Another order at every attempt, the same within one.
             seed: subject.message.id.get() ^ (u64::from(subject.attempt) << 56),
@@ -39,11 +41,16 @@ impl Base {
         self.plan.get_or_init(|| self.resolve()).await.clone()
     }
 
+    /// Whether the base is what the operator wrote, and not the DNS.
+    pub(super) fn is_configured(&self) -> bool {
+        !self.settings.config.smarthosts.is_empty()
+    }
+
     async fn resolve(&self) -> Result<Arc<DeliveryPlan>, PlanFailure> {
         let config = &self.settings.config;
         let directory = &self.settings.directory;
         let options = plan_options(config);
-        if config.smarthosts.is_empty() {
+        if !self.is_configured() {
             return mx::plan(directory, &self.domain, &options, self.seed)
                 .await
                 .map(Arc::new);

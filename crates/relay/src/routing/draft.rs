@@ -10,7 +10,7 @@ use super::Group;
 use super::base::Base;
 use crate::config::OnError;
 use crate::dispatch::Plan;
-use crate::policy::call::{self, CallTrace, Failure};
+use crate::policy::call::{self, CallTrace, Failure, Unread};
 use crate::policy::chain::Link;
 use crate::policy::convert;
 
@@ -21,6 +21,8 @@ pub(super) struct Draft {
     pub(super) stand: Stand,
     pub(super) settings: plugin::Settings,
     pub(super) calls: Vec<CallTrace>,
+    /// Steps that led to where nothing is delivered.
+    pub(super) why: Vec<mx::Step>,
     pub(super) stopped: bool,
 }
 
@@ -87,13 +89,14 @@ impl Draft {
             stand: Stand::Base,
             settings: plugin::Settings::default(),
             calls: Vec::new(),
+            why: Vec::new(),
             stopped: false,
         }
     }
 
     /// What the operator chose for a plugin that gave no usable answer.
     pub(super) fn failed(mut self, link: &Link, failure: Failure) -> Self {
-        call::count_failed(link, &failure);
+        call::report_failed(link, &failure);
         let text = format!(
             "routing plugin {} failed: {}",
             link.config.name, failure.reason
@@ -111,6 +114,31 @@ impl Draft {
         }
         self.stopped = true;
         self
+    }
+
+    /// A plugin that cannot be shown the message decides nothing: what it would have said is not
+    /// known, whatever the operator chose for its own faults.
+    pub(super) fn unreadable(mut self, link: &Link, unread: &Unread) -> Self {
+        call::report_unreadable(link, unread);
+        self.calls.push(CallTrace::unreadable(link, unread));
+        let reply = Reply::new(451, (4, 3, 0), "The message cannot be read from the spool");
+        self.stand = Stand::Settled(Disposition::Defer(Deferral::local(reply)));
+        self.stopped = true;
+        self
+    }
+
+    /// The plan as it would be used if nobody said more; none: it is not made yet, or there is
+    /// nothing to deliver to.
+    pub(super) async fn plan_so_far(&self, base: &Base) -> Option<Arc<DeliveryPlan>> {
+        let plan = match &self.stand {
+            Stand::Made(plan) => Arc::clone(plan),
+            // Only the operator's own hosts are known without asking the DNS.
+            Stand::Base if self.settings.tls.is_some() && base.is_configured() => {
+                base.plan().await.ok()?
+            }
+            Stand::Base | Stand::Settled(_) => return None,
+        };
+        Some(with_settings(plan, &self.settings))
     }
 
     /// Later plugins overrule earlier ones, field by field.
@@ -134,7 +162,7 @@ impl Draft {
     }
 
     pub(super) async fn finish(self, base: &Base) -> Group {
-        let mut why = Vec::new();
+        let mut why = self.why;
         let disposition = match self.stand {
             Stand::Settled(disposition) => disposition,
             Stand::Made(plan) => deliver(plan, &self.settings, &base.domain),
@@ -156,21 +184,24 @@ impl Draft {
     }
 }
 
+/// The plan with what was said about every hop.
+fn with_settings(plan: Arc<DeliveryPlan>, settings: &plugin::Settings) -> Arc<DeliveryPlan> {
+    let Some(policy) = &settings.tls else {
+        return plan;
+    };
+    let mut changed = DeliveryPlan::clone(&plan);
+    for candidate in &mut changed.candidates {
+        candidate.tls = convert::tls(policy);
+    }
+    Arc::new(changed)
+}
+
 fn deliver(
     plan: Arc<DeliveryPlan>,
     settings: &plugin::Settings,
     domain: &Domain,
 ) -> Disposition<Plan> {
-    let plan = match &settings.tls {
-        None => plan,
-        Some(policy) => {
-            let mut changed = DeliveryPlan::clone(&plan);
-            for candidate in &mut changed.candidates {
-                candidate.tls = convert::tls(policy);
-            }
-            Arc::new(changed)
-        }
-    };
+    let plan = with_settings(plan, settings);
     if let Err(detail) = supported(&plan) {
         let reply = Reply::new(451, (4, 3, 5), detail);
         return Disposition::Defer(Deferral::local(reply));
