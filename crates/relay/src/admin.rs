@@ -5,11 +5,13 @@
 //! that only its owner may open, shows the queue, which is other people's mail, and takes
 //! commands.
 
+use std::collections::BinaryHeap;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use axum::extract::{Path as UrlPath, Query, State};
 use axum::http::{StatusCode, header};
@@ -20,18 +22,21 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use queue::{OperatorCommand, QueuedMessage, RecipientState, UnixMs};
 use serde::{Deserialize, Serialize};
 use smtp::{QueueId, Reply};
-use spool::{RecordId, SpoolError};
+use spool::{LiveRecord, RecordId, SpoolError};
 use tokio::net::UnixListener;
 use tokio::sync::oneshot;
 
 use crate::core::Core;
 use crate::dispatch::{Input, Question};
-use crate::{store, telemetry};
+use crate::store;
+use crate::telemetry::{self, DnsHits};
 
 /// Name of the control socket in the spool directory.
 pub const CONTROL_SOCKET: &str = "control.sock";
 /// Messages in one answer of `/queue`, unless asked for fewer.
 const LIST_LIMIT: usize = 1000;
+/// What the single writer of queue state is given to answer; then the door says 503.
+const DISPATCH_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the doors look at.
 #[derive(Clone)]
@@ -40,6 +45,7 @@ pub struct AdminState {
     metrics: PrometheusHandle,
     ready: Arc<AtomicBool>,
     reload: Arc<dyn Fn() + Send + Sync>,
+    dns_hits: Arc<DnsHits>,
 }
 
 impl std::fmt::Debug for AdminState {
@@ -61,6 +67,7 @@ impl AdminState {
             metrics,
             ready,
             reload,
+            dns_hits: Arc::default(),
         }
     }
 }
@@ -109,7 +116,9 @@ pub fn bind_control(spool: &Path) -> io::Result<UnixListener> {
 }
 
 async fn metrics(State(state): State<AdminState>) -> Response {
-    refresh_gauges(&state.core).await;
+    if let Err(busy) = refresh_gauges(&state).await {
+        return busy;
+    }
     state.metrics.run_upkeep();
     let text = state.metrics.render();
     (
@@ -142,19 +151,48 @@ async fn readyz(State(state): State<AdminState>) -> Response {
     }
 }
 
-async fn refresh_gauges(core: &Core) {
-    let (reply, numbers) = oneshot::channel();
-    if core
-        .dispatch
-        .send(Input::Ask(Question::Counts(reply)))
-        .await
-        .is_ok()
-        && let Ok(numbers) = numbers.await
-    {
+async fn refresh_gauges(state: &AdminState) -> Result<(), Response> {
+    if let Some(numbers) = ask(&state.core, Question::Counts).await? {
         telemetry::queue_gauges(&numbers);
     }
-    telemetry::spool_gauges(&core.spool.stats());
-    telemetry::core_gauges(core);
+    telemetry::spool_gauges(&state.core.spool.stats());
+    telemetry::core_gauges(&state.core, &state.dns_hits);
+    Ok(())
+}
+
+/// Asks the single writer of queue state; nothing when it has stopped.
+///
+/// # Errors
+/// The answer to give when it is too busy to say.
+async fn ask<T>(
+    core: &Core,
+    question: impl FnOnce(oneshot::Sender<T>) -> Question,
+) -> Result<Option<T>, Response> {
+    let (reply, answer) = oneshot::channel();
+    let asked = async {
+        core.dispatch.send(Input::Ask(question(reply))).await.ok()?;
+        answer.await.ok()
+    };
+    tokio::time::timeout(DISPATCH_PATIENCE, asked)
+        .await
+        .map_err(|_| busy())
+}
+
+/// Hands an operator's command to the single writer.
+async fn order(core: &Core, command: OperatorCommand) -> Response {
+    let sent = core.dispatch.send(Input::Command(command));
+    match tokio::time::timeout(DISPATCH_PATIENCE, sent).await {
+        Ok(Ok(())) => StatusCode::ACCEPTED.into_response(),
+        Ok(Err(_)) => fault(StatusCode::SERVICE_UNAVAILABLE, "the relay is stopping"),
+        Err(_) => busy(),
+    }
+}
+
+fn busy() -> Response {
+    fault(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "the queue is too busy to answer",
+    )
 }
 
 #[derive(Debug, Deserialize)]
@@ -200,13 +238,13 @@ async fn list(State(state): State<AdminState>, Query(query): Query<ListQuery>) -
     let limit = query.limit.unwrap_or(LIST_LIMIT).min(100_000);
     let spool = Arc::clone(&state.core.spool);
     let read = tokio::task::spawn_blocking(move || {
-        let live = spool.live();
+        let (total, earliest) = earliest(spool.as_ref(), limit);
         let mut listing = Listing {
-            total: live.len(),
+            total,
             messages: Vec::new(),
             unreadable: Vec::new(),
         };
-        for record in live.iter().take(limit) {
+        for record in earliest {
             match read_message(spool.as_ref(), QueueId::new(record.id.0)) {
                 Ok(message) => listing
                     .messages
@@ -226,6 +264,31 @@ async fn list(State(state): State<AdminState>, Query(query): Query<ListQuery>) -
         Ok(listing) => Json(listing).into_response(),
         Err(error) => fault(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
     }
+}
+
+/// How many messages there are, and the `limit` that are due first, in order. A queue of
+/// millions is not sorted to show a hundred of it.
+fn earliest(spool: &dyn spool::Spool, limit: usize) -> (usize, Vec<LiveRecord>) {
+    let mut total = 0;
+    // The latest of those kept is on top, to make room for an earlier one.
+    let mut kept = BinaryHeap::new();
+    spool.for_each_live(&mut |record| {
+        total += 1;
+        let key = (record.due_at_ms, record.id.0);
+        if kept.len() < limit {
+            kept.push(key);
+        } else if let Some(mut latest) = kept.peek_mut()
+            && key < *latest
+        {
+            *latest = key;
+        }
+    });
+    let records = kept.into_sorted_vec().into_iter();
+    let records = records.map(|(due_at_ms, id)| LiveRecord {
+        id: RecordId(id),
+        due_at_ms,
+    });
+    (total, records.collect())
 }
 
 /// Answer of `/queue/{id}`.
@@ -252,15 +315,11 @@ async fn show(State(state): State<AdminState>, UrlPath(id): UrlPath<String>) -> 
     });
     match read.await {
         Ok(Ok((message, due_at_ms))) => {
-            let (reply, answer) = oneshot::channel();
-            drop(
-                state
-                    .core
-                    .dispatch
-                    .send(Input::Ask(Question::State(id, reply)))
-                    .await,
-            );
-            let doing = answer.await.ok().flatten();
+            let asked = ask(&state.core, |reply| Question::State(id, reply)).await;
+            let doing = match asked {
+                Ok(doing) => doing.flatten(),
+                Err(busy) => return busy,
+            };
             let doing = doing.map_or_else(|| "finished".to_owned(), |state| doing_text(&state));
             Json(Story {
                 message,
@@ -316,30 +375,15 @@ async fn command(
             );
         }
     };
-    let (reply, answer) = oneshot::channel();
-    drop(
-        state
-            .core
-            .dispatch
-            .send(Input::Ask(Question::State(id, reply)))
-            .await,
-    );
-    if answer.await.ok().flatten().is_none() {
-        return fault(StatusCode::NOT_FOUND, "no such message in the queue");
+    match ask(&state.core, |reply| Question::State(id, reply)).await {
+        Ok(Some(Some(_))) => order(&state.core, command).await,
+        Ok(Some(None) | None) => fault(StatusCode::NOT_FOUND, "no such message in the queue"),
+        Err(busy) => busy,
     }
-    drop(state.core.dispatch.send(Input::Command(command)).await);
-    StatusCode::ACCEPTED.into_response()
 }
 
 async fn retry_all(State(state): State<AdminState>) -> Response {
-    drop(
-        state
-            .core
-            .dispatch
-            .send(Input::Command(OperatorCommand::RetryAll))
-            .await,
-    );
-    StatusCode::ACCEPTED.into_response()
+    order(&state.core, OperatorCommand::RetryAll).await
 }
 
 async fn reload(State(state): State<AdminState>) -> Response {

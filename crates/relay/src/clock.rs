@@ -60,7 +60,8 @@ impl ManualClock {
     }
 }
 
-/// Measures how long something takes, for metrics and logs; never for decisions.
+/// Measures how long something takes: for metrics, logs and the time-outs of a connection,
+/// never for what is recorded.
 #[derive(Debug, Clone, Copy)]
 pub struct Stopwatch(Instant);
 
@@ -83,6 +84,13 @@ impl Stopwatch {
     pub fn elapsed_ms(&self) -> u64 {
         u64::try_from(self.0.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
+}
+
+/// The moment that comes `limit` from now: a deadline for what waits on a peer.
+#[must_use]
+pub fn after(limit: Duration) -> tokio::time::Instant {
+    const FAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+    tokio::time::Instant::now() + limit.min(FAR)
 }
 
 /// A seed that differs from call to call, from the operating system's randomness by way of

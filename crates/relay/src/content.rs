@@ -1,8 +1,9 @@
-//! Message content in memory: what is being received, and what was just accepted and waits for
-//! its first attempt.
+//! Message content in memory: what is being received, and what was just accepted and is in its
+//! first attempt.
 //!
 //! Both have a limit. Over the first, new content is refused with 452 4.3.1; over the second,
-//! an accepted message is simply not kept and its first attempt reads it from the spool.
+//! an accepted message is simply not kept and its first attempt reads it from the spool. What is
+//! read back has an allowance of its own, and over it the attempt waits.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use smtp::QueueId;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// A message's octets, un-stuffed, in pieces; cheap to clone.
 pub type Content = Arc<[Bytes]>;
@@ -94,11 +96,52 @@ impl Drop for Lease {
     }
 }
 
-/// Content of accepted messages that have not been tried yet.
+/// The allowance for content that is read back from the spool.
+///
+/// As large as the limit it was made with, and rounded to pieces of 64 KiB; a reload leaves it
+/// as it is. A message larger than all of it may be read when nothing else is.
+#[derive(Debug)]
+pub struct ReadBudget {
+    free: Arc<Semaphore>,
+    piece_count: u32,
+}
+
+impl ReadBudget {
+    const PIECE_BYTES: u64 = 64 * 1024;
+
+    /// An allowance of `limit_bytes`, one piece at least.
+    #[must_use]
+    pub fn new(limit_bytes: u64) -> Self {
+        let piece_count = u32::try_from(limit_bytes / Self::PIECE_BYTES)
+            .unwrap_or(u32::MAX)
+            .clamp(1, u32::MAX >> 4);
+        Self {
+            free: Arc::new(Semaphore::new(piece_count as usize)),
+            piece_count,
+        }
+    }
+
+    /// Waits, first come first served, until so many octets may be read; to be held as long as
+    /// they are in memory.
+    pub async fn take(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
+        let pieces = bytes.div_ceil(Self::PIECE_BYTES).max(1);
+        let pieces = u32::try_from(pieces).unwrap_or(u32::MAX);
+        let free = Arc::clone(&self.free);
+        // Nobody closes the semaphore; if somebody did, mail would still have to flow.
+        free.acquire_many_owned(pieces.min(self.piece_count))
+            .await
+            .ok()
+    }
+}
+
+/// Content of accepted messages from their acceptance until they rest or leave the queue: the
+/// whole of their first attempt, over every host.
 #[derive(Debug)]
 pub struct ContentCache {
     shards: Vec<Mutex<HashMap<QueueId, (Content, Lease)>>>,
     budget: Arc<Budget>,
+    /// For those that are not kept.
+    pub reading: ReadBudget,
 }
 
 impl ContentCache {
@@ -110,6 +153,7 @@ impl ContentCache {
         Self {
             shards: (0..Self::SHARDS).map(|_| Mutex::default()).collect(),
             budget: Budget::new(limit_bytes),
+            reading: ReadBudget::new(limit_bytes),
         }
     }
 
@@ -167,6 +211,18 @@ mod tests {
         drop(first);
         assert!(second.grow(10));
         assert_eq!(budget.used_bytes(), 10);
+    }
+
+    #[tokio::test]
+    async fn what_is_read_back_waits_for_room() {
+        use futures_util::FutureExt;
+        let budget = ReadBudget::new(3 * 64 * 1024);
+        let whole = budget.take(u64::MAX).await.expect("nothing else is read");
+        let mut next = std::pin::pin!(budget.take(1));
+        assert!(next.as_mut().now_or_never().is_none());
+        drop(whole);
+        let _next = next.await.expect("room");
+        assert!(budget.take(2 * 64 * 1024).now_or_never().is_some());
     }
 
     #[test]

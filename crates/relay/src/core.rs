@@ -1,5 +1,6 @@
 //! What every task of a running relay shares.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
@@ -12,7 +13,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, ListenerConfig};
 use crate::content::{Budget, Content, ContentCache};
 use crate::dispatch::Input;
 use crate::egress::pool::Pool;
@@ -30,6 +31,8 @@ pub struct Settings {
     pub chain: Chain,
     /// DNS and its cache; kept over a reload that does not change `[dns]`.
     pub directory: Arc<mx::Directory>,
+    /// Which addresses are not dialled: our own among them.
+    pub address_rules: mx::AddressRules,
     /// The listeners' certificate, where STARTTLS is offered.
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// The server machine's view of the configuration, by listener.
@@ -39,12 +42,13 @@ pub struct Settings {
 /// One listener as its sessions see it.
 #[derive(Debug)]
 pub struct Profile {
-    /// Name in the configuration.
-    pub name: String,
-    /// Who may relay.
-    pub relay_from: crate::config::Networks,
+    /// Its name, the address it was configured with, and who may relay.
+    pub listener: ListenerConfig,
     /// For the machine.
     pub server: Arc<smtp::ServerConfig>,
+    /// A socket of this process takes connections for it. A listener that came with a reload
+    /// has none before the restart.
+    pub is_bound: bool,
 }
 
 impl std::fmt::Debug for Settings {
@@ -56,10 +60,15 @@ impl std::fmt::Debug for Settings {
 }
 
 impl Settings {
-    /// The profile of the listener `name`.
+    /// The profile of the listener `name` that was configured with `address`.
+    ///
+    /// The name alone would not do: a reload may give it to another address, and the socket that
+    /// is bound must not take over the relay control of one that is not.
     #[must_use]
-    pub fn profile(&self, name: &str) -> Option<&Arc<Profile>> {
-        self.profiles.iter().find(|profile| profile.name == name)
+    pub fn profile(&self, name: &str, address: SocketAddr) -> Option<&Arc<Profile>> {
+        self.profiles
+            .iter()
+            .find(|profile| profile.listener.name == name && profile.listener.address == address)
     }
 }
 

@@ -37,6 +37,8 @@ pub(crate) struct Session {
     pub core: Arc<Core>,
     /// Name of the listener.
     pub listener: String,
+    /// The address that the listener was configured with.
+    pub configured: SocketAddr,
     /// Its metrics.
     pub meters: Arc<ListenerMeters>,
     /// The client, IPv4 as such even on an IPv6 socket.
@@ -49,7 +51,10 @@ impl Session {
     /// Serves the connection to its end.
     pub(crate) async fn run(self, stream: TcpStream) {
         let settings = self.core.settings.load_full();
-        let Some(profile) = settings.profile(&self.listener).cloned() else {
+        let profile = settings.profile(&self.listener, self.configured).cloned();
+        let Some(profile) = profile else {
+            // A reload keeps the profile of every bound socket.
+            tracing::error!(listener = self.listener, "a bound listener has no profile");
             return;
         };
         let dialogue = Dialogue {
@@ -62,7 +67,10 @@ impl Session {
                 tls: false,
             },
             content: Received::new(self.core.receiving.lease()),
+            content_since: None,
             started: Stopwatch::start(),
+            command_since: Stopwatch::start(),
+            refused_count: 0,
             session: self,
             settings,
             profile,
@@ -88,7 +96,6 @@ pub(crate) struct Received {
     pub(crate) pieces: Vec<Bytes>,
     pub(crate) size_bytes: u64,
     lease: Lease,
-    since: Stopwatch,
 }
 
 impl Received {
@@ -97,7 +104,6 @@ impl Received {
             pieces: Vec::new(),
             size_bytes: 0,
             lease,
-            since: Stopwatch::start(),
         }
     }
 }
@@ -111,22 +117,28 @@ struct Dialogue {
     input: BytesMut,
     client: Client,
     content: Received,
+    /// Since the client was told to go ahead, while it sends content.
+    content_since: Option<Stopwatch>,
     started: Stopwatch,
+    /// Since a command is due. A part of one does not count, or an octet a minute would hold
+    /// the connection for ever.
+    command_since: Stopwatch,
+    /// Recipients refused by relay control.
+    refused_count: u32,
 }
 
 impl Dialogue {
     async fn serve(mut self) -> io::Result<()> {
         let mut stopping = false;
         loop {
+            let mut acted = false;
             while let Some(action) = self.machine.poll() {
+                acted = true;
                 match action {
                     ServerAction::Send(octets) => self.write(&octets).await?,
                     ServerAction::Ask(question) => self.decide(&question),
                     ServerAction::Content(piece) => self.take_content(piece),
-                    ServerAction::DiscardContent => {
-                        self.session.meters.message_refused("content");
-                        self.forget_content();
-                    }
+                    ServerAction::DiscardContent => self.discard_content(),
                     ServerAction::Commit => self.commit().await,
                     ServerAction::UpgradeTls => self = self.upgrade().await?,
                     ServerAction::Close(reason) => {
@@ -136,6 +148,10 @@ impl Dialogue {
                     }
                 }
             }
+            if acted {
+                self.command_since = Stopwatch::start();
+            }
+            self.time_content();
             let stop = self.session.stop.clone();
             tokio::select! {
                 () = stop.cancelled(), if !stopping => {
@@ -149,17 +165,38 @@ impl Dialogue {
         }
     }
 
-    /// Writes a reply. A client that does not take it is as silent as one that says nothing.
+    /// Writes a reply, through the buffer of TLS to the socket. A client that does not take it
+    /// is as silent as one that says nothing, and does not hold up a relay that stops.
     async fn write(&mut self, octets: &[u8]) -> io::Result<()> {
         let limit = self.settings.config.limits.command_timeout;
-        tokio::time::timeout(limit, self.stream.write_all(octets))
-            .await
-            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+        let stop = self.session.stop.clone();
+        let stream = &mut self.stream;
+        let writing = async {
+            stream.write_all(octets).await?;
+            stream.flush().await
+        };
+        let stopped = async {
+            stop.cancelled().await;
+            tokio::time::sleep(FAREWELL).await;
+        };
+        tokio::select! {
+            biased;
+            written = tokio::time::timeout(limit, writing) => match written {
+                Ok(result) => result,
+                Err(_) => Err(io::ErrorKind::TimedOut.into()),
+            },
+            () = stopped => Err(io::ErrorKind::TimedOut.into()),
+        }
     }
 
     /// Reads what there is; false at the end of the connection.
     async fn read(&mut self) -> io::Result<bool> {
         let limit = self.patience();
+        if limit.is_zero() {
+            // Not even what has come already counts: it might be a part of a command again.
+            self.machine.time_out();
+            return Ok(true);
+        }
         if self.input.capacity() - self.input.len() < READ_LEAST_BYTES {
             self.input.reserve(READ_BYTES);
         }
@@ -172,17 +209,26 @@ impl Dialogue {
         Ok(true)
     }
 
-    /// How long the client may be silent now.
+    /// How long the client may be silent now. The end of the session does not cut a message
+    /// off that keeps to the limits of its own.
     fn patience(&self) -> Duration {
         let limits = &self.settings.config.limits;
-        match self.machine.phase() {
-            ServerPhase::Content => {
-                let left = limits
-                    .content_timeout
-                    .saturating_sub(self.content.since.elapsed());
-                limits.content_idle_timeout.min(left)
-            }
-            _ => limits.command_timeout,
+        let left = |limit: Duration, since: &Stopwatch| limit.saturating_sub(since.elapsed());
+        match &self.content_since {
+            Some(since) => limits
+                .content_idle_timeout
+                .min(left(limits.content_timeout, since)),
+            None => left(limits.command_timeout, &self.command_since)
+                .min(left(limits.session_timeout, &self.started)),
+        }
+    }
+
+    /// Starts the time of the content when 354 has been sent, and ends it with the content.
+    fn time_content(&mut self) {
+        if self.machine.phase() == ServerPhase::Content {
+            self.content_since.get_or_insert_with(Stopwatch::start);
+        } else {
+            self.content_since = None;
         }
     }
 
@@ -201,6 +247,8 @@ impl Dialogue {
     }
 
     fn decide_mail(&mut self) -> Answer {
+        // A pipelined group may end one content and begin the next.
+        self.content_since = None;
         if self.started.elapsed() >= self.settings.config.limits.session_timeout {
             return Answer::Reply(Reply::new(
                 421,
@@ -214,12 +262,21 @@ impl Dialogue {
 
     /// Relay control. There is one rule and no exception to it: the client's address lies in
     /// one of the listener's networks, or nothing is taken from it.
-    fn decide_rcpt(&self) -> Answer {
-        if self.profile.relay_from.contains(self.session.peer.ip()) {
+    fn decide_rcpt(&mut self) -> Answer {
+        let listener = &self.profile.listener;
+        if listener.relay_from.contains(self.session.peer.ip()) {
             return Answer::Accept;
         }
         self.session.meters.recipient_refused("relay_denied");
-        tracing::info!(peer = %self.session.peer, listener = self.profile.name, "relaying denied");
+        if self.refused_count == 0 {
+            // Once a session, or whoever tries many addresses fills the log.
+            tracing::info!(peer = %self.session.peer, listener = listener.name, "relaying denied");
+        }
+        self.refused_count += 1;
+        if self.refused_count > self.settings.config.limits.errors_per_connection_count {
+            let text = "Too many refused recipients";
+            return Answer::Reply(Reply::new(421, (4, 7, 0), text));
+        }
         Answer::Reply(Reply::new(
             550,
             (5, 7, 1),
@@ -228,18 +285,27 @@ impl Dialogue {
     }
 
     fn take_content(&mut self, piece: Bytes) {
-        if self.content.pieces.is_empty() {
-            self.content.since = Stopwatch::start();
-        }
         let size = piece.len() as u64;
         if self.content.lease.grow(size) {
             self.content.size_bytes += size;
             self.content.pieces.push(piece);
         } else {
-            self.session.meters.message_refused("memory");
             let text = "Too much mail at once: try again later";
             self.machine.abort_content(Reply::new(452, (4, 3, 1), text));
         }
+    }
+
+    /// The content was refused, by the machine or by us: counted here and nowhere else.
+    fn discard_content(&mut self) {
+        let refusal = self.machine.refusal().and_then(|reply| reply.enhanced);
+        let reason = match refusal.map(|status| (status.subject, status.detail)) {
+            Some((3, 1)) => "memory",
+            Some((3, 4)) => "size",
+            Some((6, 0)) => "bare_line_break",
+            _ => "content",
+        };
+        self.session.meters.message_refused(reason);
+        self.forget_content();
     }
 
     fn forget_content(&mut self) {

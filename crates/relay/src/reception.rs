@@ -117,8 +117,9 @@ impl Line {
 fn refusal(error: &SpoolError) -> Reply {
     match error {
         SpoolError::Full => Reply::new(452, (4, 3, 1), "No room for mail at present"),
-        SpoolError::TooLarge { .. } => Reply::new(552, (5, 3, 4), "Message too large"),
         SpoolError::Closed => Reply::new(421, (4, 3, 2), "Shutting down"),
+        // Too large for a record too: the machine has held the message to the limit that we
+        // announced, so what does not fit is our fault and not the client's.
         _ => Reply::new(451, (4, 3, 0), "A fault in the local system"),
     }
 }

@@ -12,7 +12,7 @@ use crate::clock::Stopwatch;
 use crate::config::{Config, ListenerConfig};
 use crate::core::{Profile, Settings};
 use crate::policy::chain::Chain;
-use crate::{telemetry, tls};
+use crate::{egress, telemetry, tls};
 
 /// DNS as configured, with an empty cache.
 ///
@@ -64,6 +64,7 @@ pub(crate) fn settings(
         .map(|listener| Arc::new(profile(&config, listener)))
         .collect();
     Ok(Settings {
+        address_rules: egress::address_rules(&config),
         chain,
         directory,
         tls,
@@ -89,9 +90,60 @@ fn profile(config: &Config, listener: &ListenerConfig) -> Profile {
         ..ServerConfig::new(config.hostname.clone())
     };
     Profile {
-        name: listener.name.clone(),
-        relay_from: listener.relay_from.clone(),
+        listener: listener.clone(),
         server: Arc::new(server),
+        is_bound: true,
+    }
+}
+
+/// Gives every socket that `old` has bound a profile in `new`, its relay control included.
+///
+/// Sockets live until the restart, whatever a reload says of names and addresses. One whose
+/// name and address are both in the new configuration takes its new relay control from there;
+/// any other keeps its old one, because what stands under its name or its address now may be
+/// meant for another network. Limits and TLS are the new ones in either case.
+pub(crate) fn keep_bound(new: &mut Settings, old: &Settings) {
+    let bound = old.profiles.iter().filter(|profile| profile.is_bound);
+    let bound: Vec<ListenerConfig> = bound.map(|profile| profile.listener.clone()).collect();
+    let is_same = |one: &ListenerConfig, other: &ListenerConfig| {
+        one.name == other.name && one.address == other.address
+    };
+    let mut profiles = Vec::with_capacity(bound.len());
+    for listener in &new.config.listeners {
+        profiles.push(Arc::new(Profile {
+            is_bound: bound.iter().any(|bound| is_same(bound, listener)),
+            ..profile(&new.config, listener)
+        }));
+    }
+    for listener in bound {
+        if new
+            .config
+            .listeners
+            .iter()
+            .any(|new| is_same(new, &listener))
+        {
+            continue;
+        }
+        tracing::warn!(
+            listener = listener.name,
+            address = %listener.address,
+            "this listener was renamed, moved or removed: its socket stays open with its old \
+             name and relay_from until the restart"
+        );
+        profiles.push(Arc::new(profile(&new.config, &listener)));
+    }
+    new.profiles = profiles;
+}
+
+/// Shows what was configured and loaded: `waypost_limit`, `waypost_plugin_info`.
+pub(crate) fn announce(new: &Settings, old: Option<&Settings>) {
+    telemetry::limits(&new.config);
+    // What is no more goes first: the same plugin may stay.
+    for link in old.iter().flat_map(|old| old.chain.links()) {
+        telemetry::plugin_info(link.plugin.inspect(), false);
+    }
+    for link in new.chain.links() {
+        telemetry::plugin_info(link.plugin.inspect(), true);
     }
 }
 

@@ -3,11 +3,13 @@
 //! Names follow Prometheus' conventions (`promtool check metrics` is run over them by the peer
 //! tests). Counters of the hot path are registered once and kept as handles in [`Meters`].
 
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, Unit};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+use crate::config::{Config, DeliveryConfig, DnsConfig, LimitsConfig, QueueConfig, StorageConfig};
 
 /// What a metric is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +42,8 @@ macro_rules! table {
         pub const TABLE: &[Row] = &[
             $(Row { name: $name, kind: Kind::$kind, unit: Unit::$unit, help: $help },)*
         ];
+        #[cfg(test)]
+        const CONSTANTS: &[&str] = &[$(stringify!($constant),)*];
     };
 }
 
@@ -49,7 +53,7 @@ table! {
     CONNECTIONS_REFUSED Counter Count "waypost_connections_refused_total" "SMTP connections turned away, by listener and reason.";
     CONNECTIONS_OPEN Gauge Count "waypost_connections_open" "SMTP connections open now, by listener.";
     MESSAGES_ACCEPTED Counter Count "waypost_messages_accepted_total" "Messages answered with 250 after end of data, by listener.";
-    MESSAGES_REFUSED Counter Count "waypost_messages_refused_total" "Messages refused at or after DATA, by listener and reason.";
+    MESSAGES_REFUSED Counter Count "waypost_messages_refused_total" "Messages refused at or after DATA, by listener and reason: size, bare_line_break, memory, loop, spool.";
     RECIPIENTS_REFUSED Counter Count "waypost_recipients_refused_total" "RCPT commands refused, by listener and reason.";
     ACCEPTED_BYTES Counter Bytes "waypost_accepted_bytes_total" "Octets of accepted messages, by listener.";
     ACCEPT_SECONDS Histogram Seconds "waypost_accept_seconds" "Time from end of data to the reply, the commit to disk included.";
@@ -72,7 +76,7 @@ table! {
     PLUGIN_CALLS Counter Count "waypost_plugin_calls_total" "Calls of a plugin, by plugin and result: ok, or the reason of the failure.";
     PLUGIN_SECONDS Histogram Seconds "waypost_plugin_call_seconds" "Wall-clock time of a plugin call, by plugin.";
     PLUGIN_CPU Histogram Seconds "waypost_plugin_call_cpu_seconds" "CPU time of a plugin call, by plugin.";
-    PLUGIN_INFO Gauge Count "waypost_plugin_info" "Always 1; labels say plugin, version and digest of what is loaded.";
+    PLUGIN_INFO Gauge Count "waypost_plugin_info" "1 for what is loaded, by plugin, version and digest; 0 for what was.";
     PLUGIN_EVENTS Counter Count "waypost_plugin_events_total" "Counters kept by plugins, by plugin and event.";
     PLUGIN_VALUES Histogram Count "waypost_plugin_values" "Values observed by plugins, by plugin and name.";
     DNS_LOOKUPS Counter Count "waypost_dns_lookups_total" "DNS look-ups, that went to a server, by type and result: found, no_such_domain, no_records, temporary.";
@@ -88,7 +92,7 @@ table! {
     SPOOL_LIVE Gauge Bytes "waypost_spool_live_bytes" "Octets of records that are still needed.";
     SPOOL_DEAD Gauge Bytes "waypost_spool_dead_bytes" "Octets of records no longer needed and not yet given back.";
     CONTENT_MEMORY Gauge Bytes "waypost_content_memory_bytes" "Message content in memory, by use: receiving, cached.";
-    LIMITS Gauge Count "waypost_limit" "Configured limits, by name; the unit is that of what they limit.";
+    LIMITS Gauge Count "waypost_limit" "Configured limits, by name as in the configuration; octets, seconds or a number.";
     RELOADS Counter Count "waypost_reloads_total" "Reloads of the configuration, by result: ok, failed.";
 }
 
@@ -97,6 +101,19 @@ const SECONDS_BUCKETS: &[f64] = &[
     0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
     1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
 ];
+
+/// How often what was recorded is put into buckets.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Keeps the recorder small, for ever: values of histograms are kept one by one until somebody
+/// scrapes them, and nobody may.
+pub async fn upkeep(handle: PrometheusHandle) {
+    let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
+    loop {
+        ticks.tick().await;
+        handle.run_upkeep();
+    }
+}
 
 /// Installs the recorder for this process; later calls give the same one.
 ///
@@ -170,6 +187,8 @@ pub struct Meters {
     pub discarded: Counter,
     /// See [`BOUNCES`].
     pub bounces: Counter,
+    /// See [`ATTEMPTS`].
+    attempts: [(&'static str, Counter); 4],
     /// See [`ATTEMPT_SECONDS`].
     pub attempt_seconds: Histogram,
     /// See [`ACCEPT_SECONDS`].
@@ -202,6 +221,8 @@ impl Meters {
             expired: metrics::counter!(BOUNCED, "cause" => "expired"),
             discarded: metrics::counter!(DISCARDED),
             bounces: metrics::counter!(BOUNCES),
+            attempts: ["delivered", "deferred", "failed", "mixed"]
+                .map(|result| (result, metrics::counter!(ATTEMPTS, "result" => result))),
             attempt_seconds: metrics::histogram!(ATTEMPT_SECONDS),
             accept_seconds: metrics::histogram!(ACCEPT_SECONDS),
             out_opened: metrics::counter!(OUT_CONNECTIONS, "result" => "opened"),
@@ -211,9 +232,13 @@ impl Meters {
         }
     }
 
-    /// Counts one delivery attempt.
+    /// Counts one delivery attempt: `delivered`, `deferred`, `failed` or `mixed`.
     pub fn attempt(&self, result: &'static str, took: Duration) {
-        metrics::counter!(ATTEMPTS, "result" => result).increment(1);
+        let counter = self.attempts.iter().find(|(label, _)| *label == result);
+        debug_assert!(counter.is_some(), "{result} is no result of an attempt");
+        if let Some((_, counter)) = counter {
+            counter.increment(1);
+        }
         self.attempt_seconds.record(took.as_secs_f64());
     }
 }
@@ -290,6 +315,18 @@ pub fn reloaded(result: &'static str) {
     metrics::counter!(RELOADS, "result" => result).increment(1);
 }
 
+/// Shows a plugin as loaded, or as no longer loaded.
+pub fn plugin_info(plugin: &plugin::Inspection, is_loaded: bool) {
+    let version = plugin.identity.as_ref().map_or("", |(_, version)| version);
+    metrics::gauge!(
+        PLUGIN_INFO,
+        "plugin" => plugin.name.clone(),
+        "version" => version.to_owned(),
+        "digest" => plugin.sha256.to_string(),
+    )
+    .set(if is_loaded { 1.0 } else { 0.0 });
+}
+
 /// Takes what plugins count themselves.
 #[derive(Debug, Clone, Copy)]
 pub struct PluginMetrics;
@@ -353,9 +390,27 @@ pub fn spool_gauges(stats: &spool::SpoolStats) {
     metrics::gauge!(SPOOL_DEAD).set(stats.dead_bytes as f64);
 }
 
-/// Shows what lives in memory, and the limits it has.
+/// The part of the DNS cache's hits that has been counted. A reload may bring a new cache,
+/// which begins at 0; a counter never goes back.
+#[derive(Debug, Default)]
+pub struct DnsHits(Mutex<(Weak<mx::Directory>, u64)>);
+
+impl DnsHits {
+    fn count(&self, directory: &Arc<mx::Directory>) {
+        let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Under the lock: two scrapes at a time must not read the number in another order.
+        let now = directory.stats().hits_count;
+        let (of, before) = &*counted;
+        let is_same = std::ptr::eq(of.as_ptr(), Arc::as_ptr(directory));
+        let news = now.saturating_sub(if is_same { *before } else { 0 });
+        metrics::counter!(DNS_HITS).increment(news);
+        *counted = (Arc::downgrade(directory), now);
+    }
+}
+
+/// Shows what lives in memory.
 #[allow(clippy::cast_precision_loss)] // gauges are floats
-pub fn core_gauges(core: &crate::core::Core) {
+pub fn core_gauges(core: &crate::core::Core, dns_hits: &DnsHits) {
     let memory = |part: &'static str, bytes: u64| {
         metrics::gauge!(CONTENT_MEMORY, "use" => part).set(bytes as f64);
     };
@@ -369,22 +424,156 @@ pub fn core_gauges(core: &crate::core::Core) {
         .load(std::sync::atomic::Ordering::Relaxed);
     metrics::gauge!(OUT_OPEN).set(open as f64);
     metrics::gauge!(DNS_ENTRIES).set(dns.entries_count as f64);
-    metrics::counter!(DNS_HITS).absolute(dns.hits_count);
-    let (limits, queue) = (&settings.config.limits, &settings.config.queue);
-    let delivery = &settings.config.delivery;
-    for (name, value) in [
-        ("limits.message_size", limits.message_size_bytes),
-        ("limits.recipients", limits.recipients_count as u64),
-        ("limits.connections", limits.connections_count as u64),
-        ("limits.in_flight", limits.in_flight_bytes),
-        ("queue.active_messages", queue.active_messages_count as u64),
-        ("queue.concurrency", u64::from(queue.concurrency_count)),
-        ("delivery.connections", delivery.connections_count as u64),
+    dns_hits.count(&settings.directory);
+}
+
+/// Shows every limit of the configuration, by the name of its key.
+pub fn limits(config: &Config) {
+    let show = |section: &str, values: &[(&str, f64)]| {
+        for (key, value) in values {
+            metrics::gauge!(LIMITS, "name" => format!("{section}.{key}")).set(*value);
+        }
+    };
+    show("limits", &reception_limits(&config.limits));
+    show("queue", &queue_limits(&config.queue));
+    show("dns", &dns_limits(&config.dns));
+    show("delivery", &delivery_limits(&config.delivery));
+    show("storage", &storage_limits(&config.storage));
+}
+
+#[allow(clippy::cast_precision_loss)] // gauges are floats
+fn reception_limits(limits: &LimitsConfig) -> [(&'static str, f64); 13] {
+    [
+        ("message_size", limits.message_size_bytes as f64),
+        ("recipients", limits.recipients_count as f64),
+        ("connections", limits.connections_count as f64),
         (
-            "dns.cache_entries",
-            settings.config.dns.cache_entries_count as u64,
+            "connections_per_address",
+            limits.connections_per_address_count as f64,
         ),
-    ] {
-        metrics::gauge!(LIMITS, "name" => name).set(value as f64);
+        (
+            "messages_per_connection",
+            limits.messages_per_connection_count as f64,
+        ),
+        (
+            "errors_per_connection",
+            f64::from(limits.errors_per_connection_count),
+        ),
+        ("in_flight", limits.in_flight_bytes as f64),
+        ("command_timeout", limits.command_timeout.as_secs_f64()),
+        (
+            "content_idle_timeout",
+            limits.content_idle_timeout.as_secs_f64(),
+        ),
+        ("content_timeout", limits.content_timeout.as_secs_f64()),
+        ("session_timeout", limits.session_timeout.as_secs_f64()),
+        ("hops", limits.hops_count as f64),
+        ("shutdown_timeout", limits.shutdown_timeout.as_secs_f64()),
+    ]
+}
+
+#[allow(clippy::cast_precision_loss)] // gauges are floats
+fn queue_limits(queue: &QueueConfig) -> [(&'static str, f64); 10] {
+    [
+        ("expires_after", queue.expires_after.as_secs_f64()),
+        (
+            "bounce_expires_after",
+            queue.bounce_expires_after.as_secs_f64(),
+        ),
+        ("active_messages", queue.active_messages_count as f64),
+        ("reserved_for_fresh", queue.reserved_for_fresh_count as f64),
+        ("concurrency", f64::from(queue.concurrency_count)),
+        (
+            "initial_concurrency",
+            f64::from(queue.initial_concurrency_count),
+        ),
+        (
+            "ready_per_destination",
+            queue.ready_per_destination_count as f64,
+        ),
+        (
+            "failures_to_suspend",
+            f64::from(queue.failures_to_suspend_count),
+        ),
+        ("suspend", queue.suspend.as_secs_f64()),
+        ("suspend_max", queue.suspend_max.as_secs_f64()),
+    ]
+}
+
+#[allow(clippy::cast_precision_loss)] // gauges are floats
+fn dns_limits(dns: &DnsConfig) -> [(&'static str, f64); 6] {
+    [
+        ("timeout", dns.timeout.as_secs_f64()),
+        ("attempts", dns.attempts_count as f64),
+        ("cache_entries", dns.cache_entries_count as f64),
+        ("ttl_floor", dns.ttl_floor.as_secs_f64()),
+        ("ttl_ceiling", dns.ttl_ceiling.as_secs_f64()),
+        (
+            "negative_ttl_ceiling",
+            dns.negative_ttl_ceiling.as_secs_f64(),
+        ),
+    ]
+}
+
+#[allow(clippy::cast_precision_loss)] // gauges are floats
+fn delivery_limits(delivery: &DeliveryConfig) -> [(&'static str, f64); 11] {
+    [
+        ("connect_timeout", delivery.connect_timeout.as_secs_f64()),
+        ("greeting_timeout", delivery.greeting_timeout.as_secs_f64()),
+        ("command_timeout", delivery.command_timeout.as_secs_f64()),
+        ("data_timeout", delivery.data_timeout.as_secs_f64()),
+        ("content_timeout", delivery.content_timeout.as_secs_f64()),
+        (
+            "end_of_content_timeout",
+            delivery.end_of_content_timeout.as_secs_f64(),
+        ),
+        ("hosts_limit", delivery.hosts_limit_count as f64),
+        ("addresses_limit", delivery.addresses_limit_count as f64),
+        ("connections", delivery.connections_count as f64),
+        ("idle_timeout", delivery.idle_timeout.as_secs_f64()),
+        (
+            "messages_per_connection",
+            f64::from(delivery.messages_per_connection_count),
+        ),
+    ]
+}
+
+#[allow(clippy::cast_precision_loss)] // gauges are floats
+fn storage_limits(storage: &StorageConfig) -> Vec<(&'static str, f64)> {
+    let mut limits = vec![
+        ("segment_size", storage.segment_size_bytes as f64),
+        ("batch", storage.batch_count as f64),
+        ("batch_size", storage.batch_size_bytes as f64),
+        ("spare_segments", storage.spare_segments_count as f64),
+    ];
+    limits.extend(storage.max_size_bytes.map(|max| ("max_size", max as f64)));
+    limits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_of_the_table_is_emitted() {
+        let source = include_str!("telemetry.rs");
+        for constant in CONSTANTS {
+            let emitted = ["counter!(", "gauge!(", "histogram!("].iter().any(|call| {
+                source.split(call).skip(1).any(|rest| {
+                    let name = rest.trim_start().strip_prefix(constant);
+                    name.is_some_and(|rest| rest.starts_with([',', ')']))
+                })
+            });
+            assert!(emitted, "{constant} is in the table and nowhere else");
+        }
+    }
+
+    #[test]
+    fn names_of_metrics_have_the_suffix_of_their_kind() {
+        for row in TABLE {
+            let is_total = row.name.ends_with("_total");
+            assert_eq!(is_total, row.kind == Kind::Counter, "{}", row.name);
+            assert!(row.name.starts_with("waypost_"), "{}", row.name);
+        }
     }
 }

@@ -96,7 +96,7 @@ pub struct LimitsConfig {
     pub content_idle_timeout: Duration,
     /// Longest time for the whole content of one message.
     pub content_timeout: Duration,
-    /// Age at which a connection takes no further transaction.
+    /// Age at which a connection is closed, unless content is just being received.
     pub session_timeout: Duration,
     /// Received fields above which a message is taken to loop.
     pub hops_count: usize,

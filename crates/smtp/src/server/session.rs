@@ -222,6 +222,15 @@ impl ServerSession {
         }
     }
 
+    /// The reply to content that was refused and is being read to its end, from
+    /// [`ServerAction::DiscardContent`] on.
+    pub fn refusal(&self) -> Option<&Reply> {
+        match &self.state {
+            State::Discarding { reply, .. } => Some(reply),
+            _ => None,
+        }
+    }
+
     /// The envelope of the message to commit; once, after [`ServerAction::Commit`].
     pub fn take_envelope(&mut self) -> Option<Envelope> {
         match &mut self.state {

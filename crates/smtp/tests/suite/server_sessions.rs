@@ -249,6 +249,7 @@ fn content_aborted_by_the_driver_is_read_on_and_refused() {
     );
     session.abort_content(Reply::new(452, (4, 3, 1), "full"));
     assert_eq!(session.poll(), Some(ServerAction::DiscardContent));
+    assert_eq!(session.refusal().map(|reply| reply.code), Some(452));
     let Some(ServerAction::Send(sent)) = session.poll() else {
         panic!("the replies");
     };
