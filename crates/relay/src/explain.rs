@@ -14,7 +14,6 @@ use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::content::Content;
 use crate::core::Settings;
-use crate::egress::attempt::address_rules;
 use crate::policy::call::CallTrace;
 use crate::policy::chain::Chain;
 use crate::policy::host::Host;
@@ -275,15 +274,17 @@ async fn explained_candidate(settings: &Settings, candidate: &mx::Candidate) -> 
         notes.push(format!("no address: {error}"));
         Vec::new()
     });
-    let rules = address_rules(settings, &found);
-    let dial = mx::dial_addresses(candidate, &found, &rules, clock::random_seed());
+    let rules = &settings.address_rules;
+    let dial = mx::dial_addresses(candidate, &found, rules, clock::random_seed());
     notes.extend(
         dial.refused
             .iter()
             .map(|refused| format!("not used: {refused}")),
     );
     if dial.is_ourselves {
-        notes.push("this is ourselves: nothing less preferred is tried".to_owned());
+        notes.push(
+            "this is ourselves: no host of the same or a lower preference is tried".to_owned(),
+        );
     }
     ExplainedCandidate {
         candidate: candidate.clone(),

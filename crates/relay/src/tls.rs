@@ -4,9 +4,10 @@
 //! most MX hosts present certificates that no public authority vouches for, and an encrypted
 //! session with an unknown peer still beats plaintext.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -14,7 +15,12 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_t
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use smtp::Domain;
 use thiserror::Error;
+
+/// Sets of names whose configurations are kept. Plugins may name any; over this all are forgotten,
+/// which costs full handshakes.
+const VERIFIED_MAX: usize = 256;
 
 /// Why a certificate or key cannot be used.
 #[derive(Debug, Error)]
@@ -78,19 +84,36 @@ pub(crate) fn unauthenticated_client() -> Arc<ClientConfig> {
     Arc::clone(CONFIG.get_or_init(|| client_config(Arc::new(Unauthenticated(provider())))))
 }
 
-/// The configuration for a hop whose certificate must be valid for one of `names`.
+/// The configuration for a hop whose certificate must be valid for one of `names`, or for the
+/// hop's own name where there are none.
+///
+/// The same names give the same configuration, and with it the sessions that may be resumed: no
+/// session goes from one set of names to another.
 ///
 /// # Errors
 /// When the system has no usable root certificates or a name is no host name.
-pub(crate) fn verifying_client(names: &[String]) -> io::Result<Arc<ClientConfig>> {
-    let names = names
+pub(crate) fn verifying_client(names: &[Domain]) -> io::Result<Arc<ClientConfig>> {
+    static BY_NAMES: Mutex<BTreeMap<Vec<Domain>, Arc<ClientConfig>>> = Mutex::new(BTreeMap::new());
+    let mut known = BY_NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(config) = known.get(names) {
+        return Ok(Arc::clone(config));
+    }
+    let verified = names
         .iter()
-        .map(|name| ServerName::try_from(name.clone()).map_err(io::Error::other))
+        .map(|name| ServerName::try_from(name.to_string()).map_err(io::Error::other))
         .collect::<io::Result<Vec<_>>>()?;
     let inner = WebPkiServerVerifier::builder_with_provider(system_roots()?, provider())
         .build()
         .map_err(io::Error::other)?;
-    Ok(client_config(Arc::new(AnyOf { inner, names })))
+    let config = client_config(Arc::new(AnyOf {
+        inner,
+        names: verified,
+    }));
+    if known.len() >= VERIFIED_MAX {
+        known.clear();
+    }
+    known.insert(names.to_vec(), Arc::clone(&config));
+    Ok(config)
 }
 
 fn client_config(verifier: Arc<dyn ServerCertVerifier>) -> Arc<ClientConfig> {

@@ -1,17 +1,28 @@
 //! One delivery attempt: hosts in the order of the plan, until every recipient has an outcome
 //! or no host is left.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use mx::{AddressRules, Candidate, DeliveryPlan, DialAddresses, Endpoint, LookupError};
-use queue::{AttemptOutcome, AttemptRecord, Deferral, QueuedMessage, RecipientOutcome};
-use smtp::{ClientTransaction, ForwardPath, Recipient, Reply, Stage, TransactionOutcome};
+use futures_util::future;
+use mx::{AddressRefusal, Candidate, DeliveryPlan, DialAddresses, Endpoint, LookupError};
+use queue::{
+    AttemptOutcome, AttemptRecord, Deferral, DeferralKind, QueuedMessage, RecipientOutcome,
+};
+use smtp::{Reply, Stage, TransactionOutcome};
+use tokio::sync::OwnedSemaphorePermit;
 
-use super::target::Target;
-use crate::clock::Stopwatch;
-use crate::content::{self, Content};
-use crate::core::{Core, Settings};
+use super::target::{NoFreeConnection, Parcel, Target};
+use crate::clock::{self, Stopwatch};
+use crate::content::Content;
+use crate::core::{self, Core, Settings};
+
+/// Longest attempt over all its hosts. Every single reply has its own time-out, and a message
+/// has many replies: a host that uses up each of them would hold a place in the queue for days.
+const ATTEMPT_LIMIT: Duration = Duration::from_secs(60 * 60);
+/// What is kept of a reply's text, in octets: it is stored for every recipient.
+const TEXT_LIMIT_BYTES: usize = 512;
 
 /// Delivers to these recipients by this plan.
 pub async fn attempt(
@@ -23,12 +34,17 @@ pub async fn attempt(
 ) -> AttemptOutcome {
     let watch = Stopwatch::start();
     let mut run = Run::new(core, message, recipients);
-    match core.content(message.id).await {
-        Ok(content) => run.try_hosts(plan, &content).await,
+    match content(core, message).await {
+        Ok((content, _room)) => {
+            let work = run.try_hosts(plan, &content);
+            if tokio::time::timeout(ATTEMPT_LIMIT, work).await.is_err() {
+                run.too_long();
+            }
+        }
         Err(error) => {
             tracing::error!(id = %message.id, %error, "cannot read a message's content");
             let reply = Reply::new(451, (4, 3, 0), "The message cannot be read from the spool");
-            run.last_word = Deferral::local(reply);
+            run.excuse = Deferral::local(reply);
         }
     }
     let outcome = run.finish(destination, watch.elapsed_ms());
@@ -36,19 +52,44 @@ pub async fn attempt(
     outcome
 }
 
+/// The content, and the room that it takes where it comes from the spool.
+async fn content(
+    core: &Core,
+    message: &QueuedMessage,
+) -> Result<(Content, Option<OwnedSemaphorePermit>), spool::SpoolError> {
+    if let Some(content) = core.cache.get(message.id) {
+        return Ok((content, None));
+    }
+    let room = core.cache.reading.take(message.size_bytes).await;
+    let content = core::read_content(&core.spool, message.id).await?;
+    Ok((content, room))
+}
+
+/// What is known for one recipient.
+#[derive(Debug, Clone)]
+enum Fate {
+    /// The next host may take it; what the last one said, if there was one.
+    Open(Option<Deferral>),
+    Decided(RecipientOutcome),
+}
+
+/// What a candidate's addresses turned out to be.
+type Found = Result<DialAddresses, LookupError>;
+
 struct Run<'a> {
     core: &'a Arc<Core>,
     settings: Arc<Settings>,
     message: &'a QueuedMessage,
     recipients: &'a [u32],
-    /// One for each recipient, in their order; none: not decided yet.
-    outcomes: Vec<Option<RecipientOutcome>>,
-    /// What becomes of those who stay undecided.
-    last_word: Deferral,
+    /// One for each recipient, in their order.
+    fates: Vec<Fate>,
+    /// What becomes of those of whom no host has said anything.
+    excuse: Deferral,
     /// Every candidate so far is proven to have no address that may be used.
     unreachable: Option<Reply>,
-    /// The addresses of some candidate could not be found out: that must not bounce the mail.
+    /// Some candidate may work another time: the mail must not bounce for want of hosts.
     unknown: bool,
+    /// Where it was tried last.
     host: Option<String>,
     address: Option<SocketAddr>,
     stage: &'static str,
@@ -64,8 +105,8 @@ impl<'a> Run<'a> {
             settings: core.settings.load_full(),
             message,
             recipients,
-            outcomes: vec![None; recipients.len()],
-            last_word: Deferral::local(Reply::new(451, (4, 4, 0), "No host was tried")),
+            fates: vec![Fate::Open(None); recipients.len()],
+            excuse: Deferral::local(Reply::new(451, (4, 4, 0), "No host was tried")),
             unreachable: None,
             unknown: false,
             host: None,
@@ -76,96 +117,115 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Candidates that the world named with equal preference are looked up together: if one of
+    /// them is this relay, all of them and all less preferred are out (RFC 5321 section 5.1),
+    /// in whatever order chance has put them. Others stay: somebody we know named them.
     async fn try_hosts(&mut self, plan: &DeliveryPlan, content: &Content) {
-        let delivery = &self.settings.config.delivery;
-        let (hosts_limit, addresses_limit) =
-            (delivery.hosts_limit_count, delivery.addresses_limit_count);
-        for (position, candidate) in plan.candidates.iter().take(hosts_limit).enumerate() {
-            let dial = self.addresses(candidate).await;
-            let Some(dial) = dial else { continue };
-            if dial.is_ourselves {
-                // RFC 5321 section 5.1: nothing that is not more preferred may be tried.
-                if position == 0 {
-                    let text = "Mail for this domain loops back to this relay";
-                    self.fail_all(&Reply::new(554, (5, 4, 6), text));
-                }
-                return;
+        let limit = self.settings.config.delivery.hosts_limit_count;
+        let mut rest = &plan.candidates[..plan.candidates.len().min(limit)];
+        let mut loops = false;
+        while let Some(first) = rest.first() {
+            let (group, later) = rest.split_at(equals(rest));
+            rest = later;
+            if loops && first.origin.is_foreign() {
+                continue;
             }
-            for address in dial.targets {
-                if self.dialled == addresses_limit {
+            let found = future::join_all(group.iter().map(|one| self.resolve(one))).await;
+            if found.iter().any(is_ourselves) {
+                loops = true;
+                continue;
+            }
+            for (candidate, found) in group.iter().zip(found) {
+                if !self.try_host(candidate, found, content).await {
                     return;
-                }
-                self.dialled += 1;
-                let another_address = self.try_address(candidate, address, content).await;
-                if self.outcomes.iter().all(Option::is_some) {
-                    return;
-                }
-                if !another_address {
-                    break;
                 }
             }
         }
-        if self.dialled == 0
-            && !self.unknown
-            && let Some(reply) = self.unreachable.take()
-        {
+        if self.dialled > 0 || self.unknown {
+            return;
+        }
+        if loops {
+            let text = "Mail for this domain loops back to this relay";
+            self.fail_all(&Reply::new(554, (5, 4, 6), text));
+        } else if let Some(reply) = self.unreachable.take() {
             self.fail_all(&reply);
         }
     }
 
-    /// The addresses to dial; none when there are none, and then `last_word` says why.
-    async fn addresses(&mut self, candidate: &Candidate) -> Option<DialAddresses> {
-        self.host = Some(candidate.endpoint.to_string());
-        let addresses: Vec<IpAddr> = match &candidate.endpoint {
+    async fn resolve(&self, candidate: &Candidate) -> Found {
+        let addresses = match &candidate.endpoint {
             Endpoint::Address(address) => vec![*address],
-            Endpoint::Host(host) => match self.settings.directory.addresses(host).await.outcome {
-                Ok(answer) => answer.records.clone(),
-                Err(error) => {
-                    self.no_address(candidate, &error);
-                    return None;
-                }
-            },
+            Endpoint::Host(host) => {
+                let looked_up = self.settings.directory.addresses(host).await.outcome;
+                looked_up?.records.clone()
+            }
             Endpoint::UnixSocket(_) => Vec::new(),
         };
-        let seed = self.message.id.get() ^ crate::clock::random_seed();
-        let dial = mx::dial_addresses(
-            candidate,
-            &addresses,
-            &address_rules(&self.settings, &addresses),
-            seed,
-        );
-        if dial.targets.is_empty() && !dial.is_ourselves {
+        let seed = self.message.id.get() ^ clock::random_seed();
+        let rules = &self.settings.address_rules;
+        Ok(mx::dial_addresses(candidate, &addresses, rules, seed))
+    }
+
+    /// Tries a host's addresses in turn. False when the attempt is over.
+    async fn try_host(&mut self, candidate: &Candidate, found: Found, content: &Content) -> bool {
+        let limit = self.settings.config.delivery.addresses_limit_count;
+        for address in self.targets(candidate, found) {
+            if self.dialled == limit {
+                return false;
+            }
+            let Ok(another_address) = self.try_address(candidate, address, content).await else {
+                self.unknown = true;
+                let reply = Reply::new(451, (4, 3, 2), "There is no free outgoing connection");
+                self.excuse = Deferral::local(reply);
+                return false;
+            };
+            if self.open().is_empty() {
+                return false;
+            }
+            if !another_address {
+                break;
+            }
+        }
+        true
+    }
+
+    /// The addresses to dial; where there are none it is noted why.
+    fn targets(&mut self, candidate: &Candidate, found: Found) -> Vec<SocketAddr> {
+        let dial = match found {
+            Ok(dial) => dial,
+            Err(error) => {
+                let text = format!("address of {}: {error}", candidate.endpoint);
+                self.not_usable(candidate, text, error.is_temporary());
+                return Vec::new();
+            }
+        };
+        if dial.targets.is_empty() {
             let why: Vec<String> = dial.refused.iter().map(ToString::to_string).collect();
             let text = format!(
                 "{}: no usable address ({})",
                 candidate.endpoint,
                 why.join(", ")
             );
-            self.not_usable(candidate, text);
-            return None;
+            // The family is a wish of ours, and says nothing of the host.
+            let is_wish = |reason| reason == AddressRefusal::Family;
+            let by_wish = dial.refused.iter().any(|refused| is_wish(refused.reason));
+            self.not_usable(candidate, text, by_wish);
         }
-        Some(dial)
+        dial.targets
     }
 
-    fn no_address(&mut self, candidate: &Candidate, error: &LookupError) {
-        let text = format!("address of {}: {error}", candidate.endpoint);
-        if error.is_temporary() {
-            self.last_word = Deferral::local(Reply::new(451, (4, 4, 3), text));
+    /// A host that cannot be dialled now, or never. Where the world named it, it is never, and
+    /// all the others are of that kind, the mail bounces; a hop of the configuration or of a
+    /// plugin makes it wait.
+    fn not_usable(&mut self, candidate: &Candidate, text: String, may_pass: bool) {
+        let detail = if may_pass { 3 } else { 4 };
+        let reply = capped(Reply::new(451, (4, 4, detail), text));
+        if may_pass || !candidate.origin.is_foreign() {
             self.unknown = true;
         } else {
-            self.not_usable(candidate, text);
+            self.unreachable = Some(Reply::new(550, (5, 4, 4), reply.text.clone()));
         }
-    }
-
-    /// A host that can never be dialled. Where the world named it, and all the others are of
-    /// that kind, the mail bounces; a hop of the configuration or of a plugin makes it wait.
-    fn not_usable(&mut self, candidate: &Candidate, text: String) {
-        if self.dialled == 0 {
-            self.last_word = Deferral::local(Reply::new(451, (4, 4, 4), text.clone()));
-        }
-        if candidate.origin.is_foreign() {
-            self.unreachable = Some(Reply::new(550, (5, 4, 4), text));
-        }
+        self.excuse = Deferral::local(reply);
     }
 
     /// Sends to one address those recipients that have no outcome yet. True when the host's
@@ -175,83 +235,111 @@ impl<'a> Run<'a> {
         candidate: &Candidate,
         address: SocketAddr,
         content: &Content,
-    ) -> bool {
-        let open: Vec<usize> = (0..self.outcomes.len())
-            .filter(|&at| self.outcomes.get(at).is_some_and(Option::is_none))
-            .collect();
-        let transaction = self.transaction(&open, content);
+    ) -> Result<bool, NoFreeConnection> {
+        let before = (self.host.take(), self.address.take(), self.stage);
+        self.host = Some(candidate.endpoint.to_string());
         self.address = Some(address);
+        self.stage = stage_name(Stage::Greeting);
+        self.dialled += 1;
+        let core = self.core;
+        let settings = Arc::clone(&self.settings);
         let target = Target {
-            core: self.core,
-            settings: &self.settings,
+            core,
+            settings: &settings,
             candidate,
             address,
         };
-        let outcome = target.deliver(&transaction, content).await;
-        self.take(&open, outcome)
-    }
-
-    fn transaction(&self, open: &[usize], content: &Content) -> ClientTransaction {
-        let listed = open.iter().filter_map(|&at| {
-            let position = *self.recipients.get(at)?;
-            let recipient = self.message.recipients.get(position as usize)?;
-            Some(Recipient {
-                path: ForwardPath::Mailbox(recipient.mailbox.clone()),
-                parameters: recipient.parameters.clone(),
-            })
-        });
-        ClientTransaction {
-            reverse_path: self.message.reverse_path.clone(),
-            parameters: self.message.parameters.clone(),
-            recipients: listed.collect(),
-            size_bytes: content::size_bytes(content),
+        let mut open = self.open();
+        let mut another_address = false;
+        while !open.is_empty() {
+            let positions = open.iter().filter_map(|&at| self.recipients.get(at));
+            let parcel = Parcel {
+                message: self.message,
+                recipients: &positions.copied().collect::<Vec<u32>>(),
+                content,
+            };
+            match target.deliver(&parcel).await {
+                Ok(outcome) => {
+                    another_address = outcome.try_next_host && outcome.stage <= Stage::Greeting;
+                    open = self.take(&open, outcome);
+                }
+                Err(error) => {
+                    (self.host, self.address, self.stage) = before;
+                    self.dialled -= 1;
+                    return Err(error);
+                }
+            }
         }
+        Ok(another_address)
     }
 
-    fn take(&mut self, open: &[usize], outcome: TransactionOutcome) -> bool {
+    /// Those that have no outcome yet.
+    fn open(&self) -> Vec<usize> {
+        let numbered = self.fates.iter().enumerate();
+        numbered
+            .filter_map(|(at, fate)| matches!(fate, Fate::Open(_)).then_some(at))
+            .collect()
+    }
+
+    /// Notes what became of these. Gives those that the host would take in another transaction.
+    fn take(&mut self, open: &[usize], outcome: TransactionOutcome) -> Vec<usize> {
         self.stage = stage_name(outcome.stage);
         self.reached |= outcome.host_failure.is_none();
         // The message may have been taken without our hearing of it: another host now would
         // make a duplicate likely; later, the same host may know it.
-        let uncertain = outcome.stage >= Stage::Content && outcome.host_failure.is_some();
+        let uncertain = outcome.host_failure.is_some() && !outcome.try_next_host;
+        let mut surplus = Vec::new();
+        let mut is_delivered = false;
         for (&at, result) in open.iter().zip(outcome.recipients) {
-            let slot = &mut self.outcomes[at];
-            match result {
+            self.fates[at] = match result {
                 smtp::RecipientOutcome::Delivered(reply) => {
-                    *slot = Some(RecipientOutcome::Delivered(reply));
+                    is_delivered = true;
+                    Fate::Decided(RecipientOutcome::Delivered(capped(reply)))
                 }
                 smtp::RecipientOutcome::Failed(reply) => {
-                    *slot = Some(RecipientOutcome::Failed(reply));
+                    Fate::Decided(RecipientOutcome::Failed(capped(reply)))
                 }
                 smtp::RecipientOutcome::Deferred(reply) => {
-                    self.last_word = Deferral::remote(reply.clone());
+                    if is_too_many(&reply) {
+                        surplus.push(at);
+                    }
+                    let deferral = Deferral::remote(capped(reply));
                     if uncertain {
-                        *slot = Some(RecipientOutcome::Deferred(Deferral::remote(reply)));
+                        Fate::Decided(RecipientOutcome::Deferred(deferral))
+                    } else {
+                        Fate::Open(Some(deferral))
                     }
                 }
-            }
+            };
         }
-        outcome.try_next_host && outcome.stage <= Stage::Greeting
+        if is_delivered && outcome.host_failure.is_none() {
+            surplus
+        } else {
+            Vec::new()
+        }
     }
 
     fn fail_all(&mut self, reply: &Reply) {
-        for slot in self.outcomes.iter_mut().filter(|slot| slot.is_none()) {
-            *slot = Some(RecipientOutcome::Failed(reply.clone()));
+        for at in self.open() {
+            self.fates[at] = Fate::Decided(RecipientOutcome::Failed(reply.clone()));
+        }
+    }
+
+    fn too_long(&mut self) {
+        let reply = Reply::new(451, (4, 4, 2), "The attempt took too long");
+        for at in self.open() {
+            self.fates[at] = Fate::Open(Some(Deferral::remote(reply.clone())));
         }
     }
 
     fn finish(self, destination: &str, duration_ms: u64) -> AttemptOutcome {
-        let last_word = self.last_word;
-        let recipients: Vec<RecipientOutcome> = self
-            .outcomes
-            .into_iter()
-            .map(|slot| slot.unwrap_or_else(|| RecipientOutcome::Deferred(last_word.clone())))
-            .collect();
-        let outcome = recipients
-            .first()
-            .map_or_else(String::new, |first| reply_of(first).to_string());
+        let excuse = self.excuse;
+        let fates = self.fates.into_iter().map(|fate| match fate {
+            Fate::Decided(outcome) => outcome,
+            Fate::Open(last) => RecipientOutcome::Deferred(last.unwrap_or_else(|| excuse.clone())),
+        });
+        let recipients: Vec<RecipientOutcome> = fates.collect();
         AttemptOutcome {
-            recipients,
             destination_failed: self.dialled > 0 && !self.reached,
             record: AttemptRecord {
                 at: self.core.now(),
@@ -259,34 +347,46 @@ impl<'a> Run<'a> {
                 host: self.host.clone(),
                 address: self.address.map(|address| address.to_string()),
                 stage: self.stage.to_owned(),
-                outcome,
+                outcome: telling(&recipients).map_or_else(String::new, ToString::to_string),
                 duration_ms,
             },
             host: self.host,
+            recipients,
         }
     }
 }
 
-/// What may be dialled, of these addresses.
-pub(crate) fn address_rules(settings: &Settings, found: &[IpAddr]) -> AddressRules {
-    let mut own_addresses = Vec::new();
-    for listener in &settings.config.listeners {
-        own_addresses.push(listener.address);
-        if listener.address.ip().is_unspecified() {
-            let local = found.iter().filter(|address| is_local(**address));
-            own_addresses.extend(local.map(|ip| SocketAddr::new(*ip, listener.address.port())));
-        }
-    }
-    AddressRules {
-        own_addresses,
-        allow_loopback_mx: settings.config.dns.loopback_mx,
-        ..AddressRules::default()
-    }
+/// How many candidates at the front are of one preference, as far as the world named them.
+fn equals(candidates: &[Candidate]) -> usize {
+    let Some(first) = candidates.first() else {
+        return 0;
+    };
+    let is_equal = |candidate: &&Candidate| {
+        candidate.origin.is_foreign() && candidate.priority == first.priority
+    };
+    candidates.iter().take_while(is_equal).count().max(1)
 }
 
-/// Whether an address is this machine's: only then can a socket be bound to it.
-fn is_local(address: IpAddr) -> bool {
-    std::net::UdpSocket::bind((address, 0)).is_ok()
+fn is_ourselves(found: &Found) -> bool {
+    found.as_ref().is_ok_and(|dial| dial.is_ourselves)
+}
+
+/// RCPT was refused because the transaction has enough recipients, and not for the recipient's
+/// sake (RFC 5321 section 4.5.3.1.10, RFC 3463 X.5.3).
+fn is_too_many(reply: &Reply) -> bool {
+    let enhanced = reply.enhanced.map(|code| (code.subject, code.detail));
+    matches!(reply.code, 452 | 552) && enhanced.is_none_or(|code| code == (5, 3))
+}
+
+/// A reply whose text is short enough to be stored.
+fn capped(mut reply: Reply) -> Reply {
+    if reply.text.len() > TEXT_LIMIT_BYTES {
+        let end = reply.text.floor_char_boundary(TEXT_LIMIT_BYTES);
+        reply.text.truncate(end);
+        reply.text.push('…');
+        reply.text.shrink_to_fit();
+    }
+    reply
 }
 
 fn stage_name(stage: Stage) -> &'static str {
@@ -302,11 +402,14 @@ fn stage_name(stage: Stage) -> &'static str {
     }
 }
 
-fn reply_of(outcome: &RecipientOutcome) -> &Reply {
-    match outcome {
+/// The reply that tells most of an attempt: the first bad one.
+fn telling(outcomes: &[RecipientOutcome]) -> Option<&Reply> {
+    let is_bad = |outcome: &&RecipientOutcome| !matches!(outcome, RecipientOutcome::Delivered(_));
+    let outcome = outcomes.iter().find(is_bad).or_else(|| outcomes.first())?;
+    Some(match outcome {
         RecipientOutcome::Delivered(reply) | RecipientOutcome::Failed(reply) => reply,
         RecipientOutcome::Deferred(deferral) => &deferral.reply,
-    }
+    })
 }
 
 /// Metrics and the log line of an attempt.
@@ -317,21 +420,25 @@ fn report(
     outcome: &AttemptOutcome,
     watch: Stopwatch,
 ) {
-    let mut delivered = 0_u64;
-    let mut deferred = 0_u64;
+    let (mut delivered, mut failed, mut remote, mut local) = (0_u64, 0_u64, 0_u64, 0_u64);
     for recipient in &outcome.recipients {
         match recipient {
             RecipientOutcome::Delivered(_) => delivered += 1,
-            RecipientOutcome::Deferred(_) => deferred += 1,
-            RecipientOutcome::Failed(_) => {}
+            RecipientOutcome::Failed(_) => failed += 1,
+            RecipientOutcome::Deferred(deferral) => match deferral.kind {
+                DeferralKind::Remote => remote += 1,
+                DeferralKind::Local => local += 1,
+            },
         }
     }
     core.meters.delivered.increment(delivered);
-    let all = outcome.recipients.len() as u64;
-    let result = match (delivered, deferred) {
-        (count, _) if count == all => "delivered",
-        (_, count) if count == all => "deferred",
-        (0, 0) => "failed",
+    core.meters.deferred_remote.increment(remote);
+    core.meters.deferred_local.increment(local);
+    let deferred = remote + local;
+    let result = match (delivered > 0, deferred > 0, failed > 0) {
+        (true, false, false) => "delivered",
+        (false, false, true) => "failed",
+        (false, _, false) => "deferred",
         _ => "mixed",
     };
     core.meters.attempt(result, watch.elapsed());
@@ -339,8 +446,10 @@ fn report(
     tracing::info!(
         id = %message.id,
         result,
-        recipients = all,
+        recipients = outcome.recipients.len(),
         delivered,
+        deferred,
+        failed,
         destination,
         host = outcome.host,
         address = record.address,
@@ -349,4 +458,55 @@ fn report(
         ms = record.duration_ms,
         "attempt"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use mx::CandidateOrigin;
+
+    use super::*;
+
+    #[test]
+    fn a_long_reply_is_cut_between_characters() {
+        let text = "é".repeat(100_000);
+        let cut = capped(Reply::new(451, (4, 0, 0), format!("a{text}")));
+        assert!(cut.text.len() <= TEXT_LIMIT_BYTES + '…'.len_utf8());
+        assert!(cut.text.starts_with("aé") && cut.text.ends_with("é…"));
+        let short = Reply::new(451, (4, 0, 0), "as it is");
+        assert_eq!(capped(short.clone()), short);
+    }
+
+    #[test]
+    fn only_too_many_recipients_may_follow_in_another_transaction() {
+        for (is, reply) in [
+            (true, Reply::bare(452, "too many recipients")),
+            (true, Reply::bare(552, "too many recipients")),
+            (true, Reply::new(452, (4, 5, 3), "too many")),
+            (false, Reply::new(452, (4, 2, 2), "mailbox full")),
+            (false, Reply::new(452, (4, 3, 1), "disk full")),
+            (false, Reply::new(450, (4, 5, 3), "later")),
+        ] {
+            assert_eq!(is_too_many(&reply), is, "{reply}");
+        }
+    }
+
+    #[test]
+    fn equal_preference_is_a_matter_of_those_whom_the_world_named() {
+        let candidate = |priority, origin| {
+            let host = Endpoint::Host("mx.example".parse().expect("a name"));
+            let mut candidate = Candidate::new(host, 25, origin);
+            candidate.priority = priority;
+            candidate
+        };
+        let (mx, known) = (CandidateOrigin::Mx, CandidateOrigin::Configured);
+        let plan = [
+            candidate(10, mx),
+            candidate(10, mx),
+            candidate(20, mx),
+            candidate(20, known),
+            candidate(20, known),
+        ];
+        let counts: Vec<usize> = (0..=plan.len()).map(|from| equals(&plan[from..])).collect();
+        assert_eq!(counts, [2, 1, 1, 1, 1, 0]);
+    }
 }

@@ -1,13 +1,15 @@
 //! Delivery attempts: candidates and their addresses in turn, one outcome per recipient.
 
-pub(crate) mod attempt;
+mod attempt;
 pub mod connection;
 pub mod pool;
+mod rules;
 mod target;
 
 use std::time::Duration;
 
 pub use attempt::attempt;
+pub(crate) use rules::address_rules;
 
 use crate::core::Core;
 

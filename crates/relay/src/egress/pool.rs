@@ -2,14 +2,17 @@
 //!
 //! The key is the whole route, computed by the relay: a message may use a connection only if
 //! it would have opened exactly the same one. Connections over their idle time are closed by a
-//! sweep; over the limit the one that has been idle longest goes.
+//! sweep; over the limit the one that has been idle longest goes. While somebody waits for a place
+//! among the outgoing connections none is kept: an idle one would starve him.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mx::{Protocol, TlsPolicy};
+use mx::{Endpoint, Protocol, TlsPolicy};
+use smtp::Domain;
 
 use super::connection::Connection;
 use crate::clock::Stopwatch;
@@ -19,8 +22,8 @@ use crate::clock::Stopwatch;
 pub struct RouteKey {
     /// Address and port of the hop.
     pub address: SocketAddr,
-    /// Name that the hop was chosen by: SNI and, where verified, the certificate's name.
-    pub host: String,
+    /// What the hop was chosen by: SNI and, where verified, the certificate's name.
+    pub host: Endpoint,
     /// SMTP or LMTP.
     pub protocol: Protocol,
     /// What TLS must give.
@@ -30,13 +33,24 @@ pub struct RouteKey {
     /// Name of the pool of source addresses.
     pub source_pool: Option<String>,
     /// Our name in EHLO.
-    pub ehlo: String,
+    pub ehlo: Domain,
 }
 
 /// The idle connections.
 #[derive(Debug, Default)]
 pub struct Pool {
     idle: Mutex<Shelf>,
+    waiting: AtomicUsize,
+}
+
+/// Somebody waits for a place among the outgoing connections; until it is dropped.
+#[derive(Debug)]
+pub struct Waiter<'a>(&'a AtomicUsize);
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 #[derive(Debug, Default)]
@@ -54,36 +68,28 @@ struct Idle {
 impl Pool {
     /// The connection for this route that was used last, if one is open and quiet.
     pub fn take(&self, key: &RouteKey) -> Option<Box<Connection>> {
-        let mut shelf = self.shelf();
-        let mut found = None;
-        let mut gone = 0;
-        if let Some(row) = shelf.by_route.get_mut(key) {
-            while let Some(idle) = row.pop() {
-                gone += 1;
-                if !idle.connection.is_stale() {
-                    found = Some(idle.connection);
-                    break;
-                }
-            }
-            if row.is_empty() {
-                shelf.by_route.remove(key);
+        // Sockets are looked at, and closed, outside of the lock.
+        loop {
+            let connection = self.shelf().pop(key)?;
+            if !connection.is_stale() {
+                return Some(connection);
             }
         }
-        shelf.count -= gone;
-        found
     }
 
-    /// Keeps a connection; gives back the one that had to make room for it.
+    /// Keeps a connection; gives back the one that had to make room for it, or itself where it
+    /// cannot be kept.
     pub fn put(
         &self,
         key: RouteKey,
         connection: Box<Connection>,
         limit: usize,
     ) -> Option<Box<Connection>> {
-        if limit == 0 {
+        let mut shelf = self.shelf();
+        // Under the lock: who begins to wait after this finds the connection on the shelf.
+        if limit == 0 || self.waiting.load(Ordering::Acquire) > 0 {
             return Some(connection);
         }
-        let mut shelf = self.shelf();
         let evicted = if shelf.count >= limit {
             shelf.evict_oldest()
         } else {
@@ -95,6 +101,14 @@ impl Pool {
         });
         shelf.count += 1;
         evicted
+    }
+
+    /// Begins to wait for a place among the outgoing connections, before looking for an idle
+    /// one to [evict](Self::evict).
+    #[must_use]
+    pub fn wait(&self) -> Waiter<'_> {
+        self.waiting.fetch_add(1, Ordering::AcqRel);
+        Waiter(&self.waiting)
     }
 
     /// Takes out the connection that has been idle longest.
@@ -134,6 +148,17 @@ impl Pool {
 }
 
 impl Shelf {
+    fn pop(&mut self, key: &RouteKey) -> Option<Box<Connection>> {
+        let row = self.by_route.get_mut(key)?;
+        let idle = row.pop();
+        if row.is_empty() {
+            self.by_route.remove(key);
+        }
+        let idle = idle?;
+        self.count -= 1;
+        Some(idle.connection)
+    }
+
     fn evict_oldest(&mut self) -> Option<Box<Connection>> {
         let key = self
             .by_route

@@ -31,6 +31,7 @@ pub struct ClientSession {
     capabilities: Capabilities,
     is_tls: bool,
     transaction_count: u32,
+    reply_count: u64,
 }
 
 /// Each reply consumes the state and makes the next one.
@@ -62,6 +63,7 @@ impl ClientSession {
             waiting: None,
             capabilities: Capabilities::default(),
             transaction_count: 0,
+            reply_count: 0,
         }
     }
 
@@ -171,6 +173,13 @@ impl ClientSession {
         self.transaction_count
     }
 
+    /// Whole replies taken so far. A time-out of RFC 5321 section 4.5.3.2 is for
+    /// a reply: it starts anew when this grows or the phase changes, and not with
+    /// a part of a reply.
+    pub fn reply_count(&self) -> u64 {
+        self.reply_count
+    }
+
     /// What the session waits for.
     pub fn phase(&self) -> ClientPhase {
         match &self.state {
@@ -192,6 +201,7 @@ impl ClientSession {
     }
 
     fn take_reply(&mut self, reply: Reply) {
+        self.reply_count += 1;
         if reply.code == 421 && !matches!(self.state, State::Quit) {
             return self.fail(HostFailure::Refused(reply));
         }
