@@ -23,8 +23,10 @@ impl TextFile {
         } else {
             (text.clone(), text.clone())
         };
+        // Examples of crates are measurements: programs, not product.
+        let beside_product = ["/tests/", "/examples/", "/benches/"];
         let test_ranges = if path.starts_with("tests/")
-            || path.contains("/tests/")
+            || beside_product.iter().any(|part| path.contains(part))
             || path.ends_with("/tests.rs")
         {
             std::iter::once(0..text.len()).collect()
