@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use wasmtime::component::{Component, Linker};
-use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::cache::Cache;
 use crate::digest::Digest;
@@ -31,7 +31,9 @@ pub struct HostOptions {
     /// The most memory that any plugin's limit may allow.
     pub memory_bytes_max: usize,
     /// Memory that each pool slot keeps between calls: speed for
-    /// `instance_count` times this much resident memory at worst.
+    /// `instance_count` times this much resident memory at worst. At most
+    /// 256 KiB where the kernel cannot say which pages a call has written
+    /// (before Linux 6.7): there they are all cleared.
     pub keep_resident_bytes: usize,
     /// How instances get their memory.
     pub allocation: Allocation,
@@ -64,13 +66,13 @@ pub enum Allocation {
 
 impl HostOptions {
     /// The defaults with this clock and seed: 256 instances of at most 64 MiB,
-    /// 256 KiB kept resident in each, a tick of 5 ms, no cache, metrics
+    /// 1 MiB kept resident in each, a tick of 5 ms, no cache, metrics
     /// discarded.
     pub fn new(clock: Clock, seed: u64) -> Self {
         Self {
             instance_count: 256,
             memory_bytes_max: 64 << 20,
-            keep_resident_bytes: 256 << 10,
+            keep_resident_bytes: 1 << 20,
             allocation: Allocation::Auto,
             tick: Duration::from_millis(5),
             cache_directory: None,
@@ -263,19 +265,33 @@ fn engine(options: &HostOptions) -> Result<(Engine, Allocation), HostError> {
     let mut config = Config::new();
     config.epoch_interruption(true);
     if options.allocation == Allocation::Auto {
-        let mut pooled = config.clone();
-        pooled.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(options)));
-        match Engine::new(&pooled) {
-            Ok(engine) => return Ok((engine, Allocation::Auto)),
-            Err(error) => tracing::warn!(
-                error = %format!("{error:#}"),
-                "no pool for plugin instances, each call allocates its own"
-            ),
+        // The best first; the engine refuses what the kernel cannot do.
+        for pool in [scanned_pool(options), pool(options)] {
+            let mut pooled = config.clone();
+            pooled.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+            match Engine::new(&pooled) {
+                Ok(engine) => return Ok((engine, Allocation::Auto)),
+                Err(error) => tracing::debug!(error = %format!("{error:#}"), "no such pool"),
+            }
         }
+        tracing::warn!(
+            "no pool for plugin instances, for want of address space: each call allocates its own"
+        );
     }
     let engine = Engine::new(&config).map_err(|error| HostError::Engine(format!("{error:#}")))?;
     Ok((engine, Allocation::OnDemand))
 }
+
+/// A pool that clears only the pages that a call has written.
+fn scanned_pool(options: &HostOptions) -> PoolingAllocationConfig {
+    let mut pool = pool(options);
+    pool.pagemap_scan(Enabled::Yes)
+        .linear_memory_keep_resident(options.keep_resident_bytes);
+    pool
+}
+
+/// What is kept resident without knowing which pages were written.
+const BLIND_KEEP_RESIDENT_BYTES: usize = 256 << 10;
 
 fn pool(options: &HostOptions) -> PoolingAllocationConfig {
     let count = options.instance_count;
@@ -296,7 +312,7 @@ fn pool(options: &HostOptions) -> PoolingAllocationConfig {
         // Interpreters need more than the default of 1 MiB.
         .max_core_instance_size(4 << 20)
         .max_component_instance_size(4 << 20)
-        .linear_memory_keep_resident(options.keep_resident_bytes)
+        .linear_memory_keep_resident(options.keep_resident_bytes.min(BLIND_KEEP_RESIDENT_BYTES))
         .table_keep_resident(64 << 10)
         .async_stack_keep_resident(64 << 10);
     pool

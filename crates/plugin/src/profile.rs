@@ -100,10 +100,15 @@ impl SeriesSet {
         known.len() < self.most && known.insert(key)
     }
 
-    /// Whether any series of this name is known.
-    pub(crate) fn knows(&self, name: &str) -> bool {
+    /// Whether any series of this name has these labels, whatever their values.
+    /// The names of labels are the plugin's to choose, too: without this each new
+    /// one would make a series.
+    pub(crate) fn knows_shape(&self, name: &str, labels: &[(String, String)]) -> bool {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.iter().any(|key| key.split('\0').next() == Some(name))
+        known.iter().any(|key| {
+            let mut parts = key.split('\0');
+            parts.next() == Some(name) && parts.step_by(2).eq(labels.iter().map(|(label, _)| label))
+        })
     }
 }
 
@@ -132,7 +137,9 @@ mod tests {
         assert!(set.admit("x", &label("2")));
         assert!(!set.admit("x", &label("3")));
         assert!(set.admit("x", &label("1")));
-        assert!(set.knows("x"));
-        assert!(!set.knows("y"));
+        assert!(set.knows_shape("x", &label("3")));
+        assert!(!set.knows_shape("x", &[("b".to_owned(), "1".to_owned())]));
+        assert!(!set.knows_shape("x", &[]));
+        assert!(!set.knows_shape("y", &label("1")));
     }
 }

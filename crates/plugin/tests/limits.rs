@@ -128,7 +128,7 @@ async fn memory_beyond_the_limit_is_named() {
 #[tokio::test]
 async fn waiting_is_bounded_by_the_wall_limit_only() {
     let limits = Limits {
-        wall: Duration::from_millis(30),
+        wall: Duration::from_millis(300),
         ..Limits::default()
     };
     let spec = PluginSpec {
@@ -235,7 +235,7 @@ async fn a_call_that_gets_no_instance_in_time_is_busy() {
     .unwrap();
     let slow = host.load(slow_spec(4)).await.unwrap();
     let short = Limits {
-        wall: Duration::from_millis(20),
+        wall: Duration::from_millis(300),
         ..Limits::default()
     };
     let other = host

@@ -63,12 +63,15 @@ impl CallState {
         if self.profile.series.admit(&name, &labels) {
             return Some((name, labels));
         }
+        // At most one more for each known name and set of label names; what is new
+        // now is dropped.
+        if !self.profile.series.knows_shape(&name, &labels) {
+            return None;
+        }
         for (_, value) in &mut labels {
             "other".clone_into(value);
         }
-        // At most one more for each known name and set of labels; a name that is
-        // new now is dropped.
-        self.profile.series.knows(&name).then_some((name, labels))
+        Some((name, labels))
     }
 }
 
