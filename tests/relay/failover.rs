@@ -66,6 +66,36 @@ async fn it_refuses_the_content_for_now() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn it_is_going_down_when_the_content_is_there() {
+    // 421 in answer to the dot refuses the message; only silence leaves doubt.
+    let script = Script::accept().at(Phase::EndOfData, says("421 4.3.2 going down"));
+    goes_to_the_second_host(Some(script)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_dies_in_the_middle_of_the_content() {
+    // Far more than the buffers between the two hold: the end cannot have been sent.
+    const LINES: usize = 24 * 1024;
+    let second = host(3, 0, Script::accept()).await;
+    let script = Script::accept().at(Phase::Content, Step::Drop);
+    let first = host(2, second.port(), script).await;
+    let lab = Plan::new(ZONE, second.port()).open().await;
+    let mut client = crate::lab::Client::connect(lab.smtp()).await;
+    client.expect("220").await;
+    client.ask("EHLO client.test", "250").await;
+    client.ask("MAIL FROM:<me@sender.test>", "250").await;
+    client.ask("RCPT TO:<you@dest.test>", "250").await;
+    client.ask("DATA", "354").await;
+    let text = format!("{}\r\n", "x".repeat(996)).repeat(LINES);
+    client.ask(&format!("\r\n{text}."), "250").await;
+    second.wait_for_messages(1, LIMIT).await;
+    lab.wait_until_empty().await;
+    assert_eq!(first.connection_count(), 1, "the best host was tried, once");
+    let content = second.messages().remove(0).content;
+    assert!(content.ends_with(text.as_bytes()), "all of it arrived");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn it_hangs_up_before_the_content() {
     goes_to_the_second_host(Some(Script::accept().at(Phase::Data, Step::Drop))).await;
 }

@@ -26,7 +26,9 @@ pub(crate) struct Lab {
 /// A laboratory that has not been opened yet.
 pub(crate) struct Plan {
     zones: String,
+    listen: String,
     extra: String,
+    delivery: String,
     port: u16,
 }
 
@@ -35,15 +37,35 @@ impl Plan {
     pub(crate) fn new(zones: &str, port: u16) -> Self {
         Self {
             zones: zones.to_owned(),
+            listen: "listen = [\"127.0.0.1:0\"]".to_owned(),
             extra: String::new(),
+            delivery: String::new(),
             port,
         }
+    }
+
+    /// More keys of `[delivery]`.
+    pub(crate) fn delivery(mut self, keys: &str) -> Self {
+        self.delivery.push_str(keys);
+        self
+    }
+
+    /// Takes mail there, in place of any port of 127.0.0.1.
+    pub(crate) fn listen(mut self, address: SocketAddr) -> Self {
+        self.listen = format!("listen = [\"{address}\"]");
+        self
     }
 
     /// More configuration: whole tables.
     pub(crate) fn with(mut self, text: &str) -> Self {
         self.extra.push_str(text);
         self
+    }
+
+    /// These listeners and no others: `[[listener]]` tables.
+    pub(crate) fn with_listeners(mut self, tables: &str) -> Self {
+        self.listen.clear();
+        self.with(tables)
     }
 
     /// Starts everything.
@@ -58,7 +80,7 @@ impl Plan {
         let config = format!(
             r#"
 hostname = "relay.test"
-listen = ["127.0.0.1:0"]
+{}
 relay_from = ["127.0.0.1"]
 spool = "spool"
 {top}
@@ -76,8 +98,10 @@ command_timeout = "2s"
 [admin]
 listen = "127.0.0.1:0"
 {}"#,
+            self.listen,
             dns.addr(),
             self.port,
+            self.delivery,
             self.extra
         );
         let relay = start(directory.path(), &config).await;
@@ -274,6 +298,11 @@ impl Host {
     /// The port that it shares with the other hosts.
     pub(crate) fn port(&self) -> u16 {
         self.0.address().port()
+    }
+
+    /// Does as this script says from now on.
+    pub(crate) fn set_script(&self, script: Script) {
+        self.0.set_script(script);
     }
 
     /// Connections made to it.

@@ -2,6 +2,7 @@
 //! behaviour.
 
 mod bounces;
+mod egress;
 mod failover;
 mod intake;
 mod lab;
