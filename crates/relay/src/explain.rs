@@ -180,7 +180,10 @@ pub async fn check(config: Config, clock: &Clock) -> Result<Vec<String>, StartEr
 }
 
 /// The host has to live as long as the plugins are called.
-async fn settings(config: Config, clock: &Clock) -> Result<(Arc<Settings>, Host), StartError> {
+pub(crate) async fn settings(
+    config: Config,
+    clock: &Clock,
+) -> Result<(Arc<Settings>, Host), StartError> {
     config.check_files()?;
     let host = Host::for_looking(&config, clock)?;
     let chain = Chain::load(&host, &config).await?;

@@ -10,6 +10,8 @@ mod decision;
 mod draft;
 mod lanes;
 mod protection;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

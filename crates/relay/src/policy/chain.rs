@@ -50,7 +50,7 @@ impl Chain {
     /// # Errors
     /// Every plugin that cannot be loaded; one is enough for no chain, because a chain with a
     /// hole sends mail where it should not go.
-    pub async fn load(host: &Host, config: &Config) -> Result<Self, ChainError> {
+    pub(crate) async fn load(host: &Host, config: &Config) -> Result<Self, ChainError> {
         let mut links = Vec::new();
         let mut faults = Vec::new();
         for entry in config.plugins.iter().filter(|entry| entry.enabled) {

@@ -18,7 +18,12 @@ pub fn by_name(name: &str, request: &Request) -> Result<Vec<Verdict>, HookError>
     }
     Ok(match name {
         "nothing" => Vec::new(),
-        "hop" => vec![Verdict::all(Decision::hops(vec![configured_hop()]))],
+        "hop" => vec![Verdict::all(configured_route())],
+        "split" => split(request),
+        "choose-tls-off" => vec![choose(vec![HopChoice::Changed(CandidateChange {
+            tls: Some(TlsPolicy::Off),
+            ..CandidateChange::of(destination::candidates().map_or(1, |_| 0))
+        })])],
         "select-unasked" => vec![choose(vec![HopChoice::Candidate(0)])],
         "select" => select(request),
         "out-of-range" => vec![Verdict::of(
@@ -69,6 +74,7 @@ fn plain(name: &str) -> Option<Decision> {
             MxEdit::SetTls(("*.example".into(), TlsPolicy::Encrypt)),
             MxEdit::AddressFamily(6),
         ]),
+        "edit-tls-off" => Decision::Edit(vec![MxEdit::SetTls(("*.test".into(), TlsPolicy::Off))]),
         "edit-pattern" => Decision::Edit(vec![MxEdit::Prefer("mx*.example".into())]),
         "edit-family" => Decision::Edit(vec![MxEdit::AddressFamily(5)]),
         "edit-keep-nothing" => Decision::Edit(vec![MxEdit::Keep(Vec::new())]),
@@ -84,6 +90,7 @@ fn settings(name: &str) -> Option<Settings> {
         "settings-class" => settings.traffic_class = Some("bulk".into()),
         "settings-expiry" => settings.expires_after = Some(0),
         "settings-tls" => settings.tls = Some(TlsPolicy::Verify(vec!["192.0.2.1".into()])),
+        "settings-tls-off" => settings.tls = Some(TlsPolicy::Off),
         "settings-extra" => {
             settings.extra = vec![types::Attribute {
                 name: "No Name".into(),
@@ -114,6 +121,24 @@ fn configured_hop() -> NextHop {
         tls: text("hop.verify").map(|name| TlsPolicy::Verify(vec![name])),
         ..endpoint.into()
     }
+}
+
+/// The hop of the configuration; with `hop.fall-back`, the MX hosts after it.
+fn configured_route() -> Decision {
+    Decision::UseHops(ExplicitRoute {
+        hops: vec![configured_hop()],
+        fall_back_to_mx: text("hop.fall-back").is_some(),
+    })
+}
+
+/// The hop of the configuration for recipients whose local part is `moved`; no
+/// opinion about others.
+fn split(request: &Request) -> Vec<Verdict> {
+    let moved = (0..)
+        .zip(&request.recipients)
+        .filter(|(_, recipient)| recipient.mailbox.local_part == "moved")
+        .map(|(position, _)| position);
+    vec![Verdict::of(moved.collect(), configured_route())]
 }
 
 fn choose(choices: Vec<HopChoice>) -> Verdict {

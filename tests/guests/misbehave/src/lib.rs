@@ -46,6 +46,7 @@ impl Router for Misbehave {
             "broken" => Err(HookError::Broken("no rule".into())),
             "report" => Ok(vec![report::verdict(&request)]),
             "attributes" => Ok(attributes()),
+            "remember" => Ok(vec![remember()]),
             other => answer::by_name(other, &request),
         }
     }
@@ -139,4 +140,13 @@ fn attributes() -> Vec<Verdict> {
     ];
     let seen = format!("{outcomes:?} {:?}", message::get_attribute("tenant"));
     vec![Verdict::all(Decision::Proceed).note(seen)]
+}
+
+/// Marks the message and defers it; drops one that is marked.
+fn remember() -> Verdict {
+    if let Some(mark) = message::get_attribute("mark") {
+        return Verdict::all(Decision::Discard(format!("marked {mark}")));
+    }
+    message::set_attribute("mark", Some("once"));
+    Verdict::all(Decision::later("not marked yet"))
 }
