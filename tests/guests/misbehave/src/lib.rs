@@ -33,7 +33,7 @@ impl Router for Misbehave {
             "panic" => panic!("asked to panic"),
             "spin" => spin(),
             "work" => work(),
-            "recurse" => recurse(&request, 0),
+            "recurse" => recurse(0),
             "allocate" => allocate(),
             "host-calls" => loop {
                 message::size();
@@ -88,8 +88,8 @@ fn work() -> Result<Vec<Verdict>, HookError> {
 }
 
 #[allow(unconditional_recursion)]
-fn recurse(request: &Request, depth: u64) -> Result<Vec<Verdict>, HookError> {
-    let deeper = recurse(request, std::hint::black_box(depth + 1));
+fn recurse(depth: u64) -> Result<Vec<Verdict>, HookError> {
+    let deeper = recurse(std::hint::black_box(depth + 1));
     std::hint::black_box(deeper)
 }
 
