@@ -11,7 +11,7 @@ pub(crate) struct CheckArgs {
     config: ConfigArg,
 }
 
-/// Checks; nothing listens and nothing is written but the cache of compiled plugins.
+/// Checks; nothing listens and nothing is written.
 #[allow(clippy::print_stdout, clippy::print_stderr)] // the command's output
 pub(crate) async fn run(args: CheckArgs) -> anyhow::Result<()> {
     let config = args.config.load()?;

@@ -44,10 +44,13 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<()> {
 
 async fn reload(relay: &Relay, file: &ConfigArg) {
     let result = match relay::Config::load(&file.config) {
-        Ok(config) => relay
-            .reload(config)
-            .await
-            .map_err(|error| error.to_string()),
+        Ok(config) => {
+            if !config.warnings.is_empty() {
+                tracing::warn!("{}", config.warnings);
+            }
+            let reloaded = relay.reload(config).await;
+            reloaded.map_err(|error| error.to_string())
+        }
         Err(errors) => {
             relay::telemetry::reloaded("failed");
             Err(errors.to_string())

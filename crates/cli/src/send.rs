@@ -14,6 +14,9 @@ use smtp::{
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+/// What is written at a time.
+const PIECE_BYTES: usize = 64 * 1024;
+
 /// Options of `waypost send`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct SendArgs {
@@ -79,8 +82,8 @@ async fn deliver(
         while let Some(action) = session.poll() {
             match action {
                 ClientAction::Send(octets) => {
-                    if let Err(error) = stream.write_all(&octets).await {
-                        session.disconnected(Cause::Network(error.to_string()));
+                    if let Err(cause) = write(&mut stream, &octets, wait).await {
+                        session.disconnected(cause);
                     }
                 }
                 ClientAction::SendContent => {
@@ -90,9 +93,9 @@ async fn deliver(
                         wire.extend_from_slice(piece);
                     }
                     wire.extend_from_slice(stuffer.terminator());
-                    match stream.write_all(&wire).await {
+                    match write(&mut stream, &wire, wait).await {
                         Ok(()) => session.content_sent(),
-                        Err(error) => session.disconnected(Cause::Network(error.to_string())),
+                        Err(cause) => session.disconnected(cause),
                     }
                 }
                 ClientAction::Outcome(ended) => {
@@ -113,6 +116,18 @@ async fn deliver(
             Err(_) => session.disconnected(Cause::TimedOut),
         }
     }
+}
+
+/// Writes piece by piece: the peer has `wait` for each, so that a long message may take long.
+async fn write(stream: &mut TcpStream, octets: &[u8], wait: Duration) -> Result<(), Cause> {
+    for piece in octets.chunks(PIECE_BYTES) {
+        match tokio::time::timeout(wait, stream.write_all(piece)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(Cause::Network(error.to_string())),
+            Err(_) => return Err(Cause::TimedOut),
+        }
+    }
+    Ok(())
 }
 
 fn transaction(args: &SendArgs, content: &str) -> ClientTransaction {

@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
-use arrivals::{Arrivals, Display, show};
+use arrivals::{Arrivals, Display, highest_number, show};
 use script::{Script, parse_duration};
 
 /// Options of `waypost sink`.
@@ -43,7 +43,8 @@ pub(crate) struct SinkArgs {
     /// Read more rules from a TOML file: [[rule]] with at, match, reply, times, every, delay.
     #[arg(long, value_name = "FILE")]
     script: Option<PathBuf>,
-    /// Write each message, its envelope before it, to a file of its own in this directory.
+    /// Write each message, its envelope before it, to a file of its own in this directory; the
+    /// numbers go on behind the highest that is there.
     #[arg(long, value_name = "DIR")]
     write: Option<PathBuf>,
     /// End after this many messages.
@@ -118,9 +119,12 @@ fn prepare(args: SinkArgs) -> anyhow::Result<Sink> {
         let text = std::fs::read_to_string(path).with_context(named)?;
         script.add_file(&text).with_context(named)?;
     }
+    let mut last_number = 0;
     if let Some(directory) = &args.write {
         std::fs::create_dir_all(directory)
             .with_context(|| format!("cannot make {}", directory.display()))?;
+        last_number = highest_number(directory)
+            .with_context(|| format!("cannot read {}", directory.display()))?;
     }
     let display = match (args.count, args.quiet) {
         (true, _) => Display::Counts,
@@ -135,7 +139,7 @@ fn prepare(args: SinkArgs) -> anyhow::Result<Sink> {
     Ok(Sink {
         config: Arc::new(config),
         script,
-        arrivals: Arrivals::new(display, args.write),
+        arrivals: Arrivals::new(display, args.write, last_number),
         delay: args.delay,
         exit_after: args.exit_after,
         enough: Notify::new(),

@@ -20,6 +20,7 @@ use crate::clock::{self, Clock};
 use crate::config::{Config, ConfigErrors};
 use crate::content::{Budget, ContentCache};
 use crate::core::{Core, Settings};
+use crate::door::Door;
 use crate::dispatch::{Dispatch, Input, Plan};
 use crate::egress::pool::Pool;
 use crate::ids::QueueIds;
@@ -268,6 +269,13 @@ impl Relay {
         control: tokio::net::UnixListener,
         handle: metrics_exporter_prometheus::PrometheusHandle,
     ) {
+        let (upkeep, stop) = (telemetry::upkeep(handle.clone()), self.stop_rest.clone());
+        self.rest.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = upkeep => {}
+            }
+        });
         let wanted = Arc::clone(&self.reload_wanted);
         let state = AdminState::new(
             Arc::clone(&self.core),
@@ -275,7 +283,7 @@ impl Relay {
             Arc::clone(&self.ready),
             Arc::new(move || wanted.notify_one()),
         );
-        let public = axum::serve(admin, admin::public(state.clone()));
+        let public = axum::serve(Door::new(admin), admin::public(state.clone()));
         let stop = self.stop_rest.clone();
         self.rest.spawn(async move {
             drop(public.with_graceful_shutdown(stop.cancelled_owned()).await);

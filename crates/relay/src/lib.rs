@@ -13,6 +13,7 @@ pub mod config;
 pub mod content;
 pub mod core;
 pub mod dispatch;
+mod door;
 pub mod dsn;
 pub mod egress;
 pub mod explain;

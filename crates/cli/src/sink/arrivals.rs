@@ -33,6 +33,8 @@ pub(super) enum Display {
 pub(super) struct Arrivals {
     display: Display,
     directory: Option<PathBuf>,
+    /// Number of the last message of an earlier run.
+    last_number: u64,
     messages: AtomicU64,
     recipients: AtomicU64,
     bytes: AtomicU64,
@@ -67,11 +69,13 @@ impl Incoming {
 }
 
 impl Arrivals {
-    /// Nothing has arrived; messages are written to `directory` if there is one.
-    pub(super) fn new(display: Display, directory: Option<PathBuf>) -> Self {
+    /// Nothing has arrived; messages are written to `directory` if there is one, with numbers
+    /// above `last_number`.
+    pub(super) fn new(display: Display, directory: Option<PathBuf>, last_number: u64) -> Self {
         Self {
             display,
             directory,
+            last_number,
             messages: AtomicU64::new(0),
             recipients: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
@@ -96,6 +100,11 @@ impl Arrivals {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// How many messages of this run had come with the one of this number.
+    pub(super) fn count_at(&self, number: u64) -> u64 {
+        number - self.last_number
+    }
+
     /// Messages so far.
     pub(super) fn message_count(&self) -> u64 {
         self.messages.load(Ordering::Relaxed)
@@ -111,7 +120,7 @@ impl Arrivals {
         incoming: &Incoming,
         client: &str,
     ) -> std::io::Result<u64> {
-        let number = self.messages.fetch_add(1, Ordering::Relaxed) + 1;
+        let number = self.last_number + self.messages.fetch_add(1, Ordering::Relaxed) + 1;
         if let Some(directory) = &self.directory
             && let Err(error) = write_message(directory, number, envelope, incoming)
         {
@@ -239,6 +248,25 @@ fn shown_fields(head: &[u8]) -> Vec<(String, String)> {
     fields
 }
 
+/// The highest number of a message in the directory, 0 where there is none.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub(super) fn highest_number(directory: &Path) -> std::io::Result<u64> {
+    let mut highest = 0;
+    for entry in std::fs::read_dir(directory)? {
+        let name = PathBuf::from(entry?.file_name());
+        if name.extension().is_some_and(|extension| extension == "eml")
+            && let Some(number) = name
+                .file_stem()
+                .and_then(|stem| stem.to_str()?.parse::<u64>().ok())
+        {
+            highest = number.max(highest);
+        }
+    }
+    Ok(highest)
+}
+
 /// Writes `NNNNNNNN.eml`: two fields of ours with the envelope, then the message as it came.
 fn write_message(
     directory: &Path,
@@ -261,6 +289,24 @@ fn write_message(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_go_on_behind_the_highest() {
+        let place = std::env::temp_dir().join(format!("waypost-sink-{}", std::process::id()));
+        std::fs::create_dir_all(&place).expect("a temporary directory");
+        assert_eq!(highest_number(&place).expect("it is there"), 0);
+        for name in ["00000007.eml", "00000011.eml", "00000099.txt", "x.eml"] {
+            std::fs::write(place.join(name), "").expect("it is ours");
+        }
+        let highest = highest_number(&place).expect("it is there");
+        std::fs::remove_dir_all(&place).expect("it is ours");
+        assert_eq!(highest, 11);
+        let arrivals = Arrivals::new(Display::Quiet, None, highest);
+        let (envelope, incoming) = (Envelope::default(), Incoming::default());
+        let number = arrivals.arrived(&envelope, &incoming, "test");
+        assert_eq!(number.expect("nothing is written"), 12);
+        assert_eq!(arrivals.count_at(12), 1);
+    }
 
     #[test]
     fn fields_are_unfolded_and_harmless() {

@@ -24,6 +24,8 @@ struct Connection<'a> {
     client: SocketAddr,
     /// The message that is coming in, from its first octets.
     incoming: Option<Incoming>,
+    /// `--exit-after` is reached; told when the reply has been written.
+    is_enough: bool,
 }
 
 /// Whether the connection goes on.
@@ -47,26 +49,43 @@ pub(super) async fn drive(stream: TcpStream, client: SocketAddr, sink: &Sink) ->
         stream,
         client,
         incoming: None,
+        is_enough: false,
     };
-    let mut buffer = BytesMut::new();
-    loop {
-        while let Some(action) = connection.session.poll() {
-            if connection.act(action).await? == Flow::Ends {
-                return Ok(());
-            }
-        }
-        buffer.reserve(READ_BUFFER_BYTES);
-        if connection.stream.read_buf(&mut buffer).await? == 0 {
-            return Ok(());
-        }
-        connection.session.receive(buffer.split().freeze());
-    }
+    let result = connection.serve().await;
+    // Where the client hung up before the reply, too.
+    connection.tell_enough();
+    result
 }
 
 impl Connection<'_> {
+    async fn serve(&mut self) -> io::Result<()> {
+        let mut buffer = BytesMut::new();
+        loop {
+            while let Some(action) = self.session.poll() {
+                if self.act(action).await? == Flow::Ends {
+                    return Ok(());
+                }
+            }
+            buffer.reserve(READ_BUFFER_BYTES);
+            if self.stream.read_buf(&mut buffer).await? == 0 {
+                return Ok(());
+            }
+            self.session.receive(buffer.split().freeze());
+        }
+    }
+
+    fn tell_enough(&mut self) {
+        if std::mem::take(&mut self.is_enough) {
+            self.sink.enough.notify_one();
+        }
+    }
+
     async fn act(&mut self, action: ServerAction) -> io::Result<Flow> {
         match action {
-            ServerAction::Send(octets) => self.stream.write_all(&octets).await?,
+            ServerAction::Send(octets) => {
+                self.stream.write_all(&octets).await?;
+                self.tell_enough();
+            }
             ServerAction::Ask(question) => return self.ask(&question).await,
             ServerAction::Content(piece) => {
                 if self.incoming.is_none() {
@@ -160,9 +179,8 @@ impl Connection<'_> {
         let client = self.client.to_string();
         let reply = match self.sink.arrivals.arrived(&envelope, &incoming, &client) {
             Ok(number) => {
-                if self.sink.exit_after.is_some_and(|last| number >= last) {
-                    self.sink.enough.notify_one();
-                }
+                let count = self.sink.arrivals.count_at(number);
+                self.is_enough = self.sink.exit_after.is_some_and(|last| count >= last);
                 given.unwrap_or_else(|| Reply::new(250, (2, 0, 0), format!("Taken as {number}")))
             }
             Err(error) => Reply::new(451, (4, 3, 0), format!("Cannot write it: {error}")),
