@@ -58,19 +58,24 @@ pub(crate) fn settings(
         Some(files) => Some(tls::server_config(&files.certificate, &files.key)?),
         None => None,
     };
-    let profiles = config
+    let profiles: Vec<_> = config
         .listeners
         .iter()
         .map(|listener| Arc::new(profile(&config, listener)))
         .collect();
     Ok(Settings {
-        address_rules: egress::address_rules(&config),
+        address_rules: address_rules(&config, &profiles),
         chain,
         directory,
         tls,
         profiles,
         config,
     })
+}
+
+fn address_rules(config: &Config, profiles: &[Arc<Profile>]) -> mx::AddressRules {
+    let listeners = profiles.iter().map(|profile| profile.listener.address);
+    egress::address_rules(listeners, config.dns.loopback_mx)
 }
 
 fn profile(config: &Config, listener: &ListenerConfig) -> Profile {
@@ -132,6 +137,7 @@ pub(crate) fn keep_bound(new: &mut Settings, old: &Settings) {
         );
         profiles.push(Arc::new(profile(&new.config, &listener)));
     }
+    new.address_rules = address_rules(&new.config, &profiles);
     new.profiles = profiles;
 }
 

@@ -163,7 +163,8 @@ pub struct DeliveryConfig {
     pub port: u16,
     /// Name in EHLO; the host name unless set.
     pub ehlo: Domain,
-    /// Time for a TCP connection to one address.
+    /// Time for a TCP connection to one address, and before that for a place among the outgoing
+    /// connections.
     pub connect_timeout: Duration,
     /// Time until the 220 greeting.
     pub greeting_timeout: Duration,
@@ -171,7 +172,7 @@ pub struct DeliveryConfig {
     pub command_timeout: Duration,
     /// Time for the reply to DATA.
     pub data_timeout: Duration,
-    /// Time for the peer to take one block of content.
+    /// Time for the peer to take 64 KiB of content.
     pub content_timeout: Duration,
     /// Time for the reply after the final dot.
     pub end_of_content_timeout: Duration,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future;
-use mx::{AddressRefusal, Candidate, DeliveryPlan, DialAddresses, Endpoint, LookupError};
+use mx::{AddressRefusal, Candidate, DeliveryPlan, DialAddresses, LookupError};
 use queue::{
     AttemptOutcome, AttemptRecord, Deferral, DeferralKind, QueuedMessage, RecipientOutcome,
 };
@@ -14,6 +14,7 @@ use smtp::{Reply, Stage, TransactionOutcome};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::target::{NoFreeConnection, Parcel, Target};
+use crate::addresses;
 use crate::clock::{self, Stopwatch};
 use crate::content::Content;
 use crate::core::{self, Core, Settings};
@@ -153,14 +154,7 @@ impl<'a> Run<'a> {
     }
 
     async fn resolve(&self, candidate: &Candidate) -> Found {
-        let addresses = match &candidate.endpoint {
-            Endpoint::Address(address) => vec![*address],
-            Endpoint::Host(host) => {
-                let looked_up = self.settings.directory.addresses(host).await.outcome;
-                looked_up?.records.clone()
-            }
-            Endpoint::UnixSocket(_) => Vec::new(),
-        };
+        let addresses = addresses::of(&self.settings.directory, &candidate.endpoint).await?;
         let seed = self.message.id.get() ^ clock::random_seed();
         let rules = &self.settings.address_rules;
         Ok(mx::dial_addresses(candidate, &addresses, rules, seed))
@@ -462,7 +456,7 @@ fn report(
 
 #[cfg(test)]
 mod tests {
-    use mx::CandidateOrigin;
+    use mx::{CandidateOrigin, Endpoint};
 
     use super::*;
 

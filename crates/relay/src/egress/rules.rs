@@ -4,14 +4,14 @@ use std::net::{IpAddr, SocketAddr};
 
 use mx::AddressRules;
 
-use crate::config::Config;
-
-/// The rules of a configuration, on this machine as it is now: a listener on every address is
-/// all addresses of the machine's interfaces. One that gets an address later is known with the
-/// next reload.
-pub(crate) fn address_rules(config: &Config) -> AddressRules {
-    let listeners = config.listeners.iter().map(|listener| listener.address);
-    let listeners: Vec<SocketAddr> = listeners.collect();
+/// The rules for a relay with these listeners, on this machine as it is now: a listener on every
+/// address is all addresses of the machine's interfaces. One that gets an address later is known
+/// with the next reload.
+pub(crate) fn address_rules(
+    listeners: impl IntoIterator<Item = SocketAddr>,
+    allow_loopback_mx: bool,
+) -> AddressRules {
+    let listeners: Vec<SocketAddr> = listeners.into_iter().collect();
     let is_wildcard = |address: &SocketAddr| address.ip().is_unspecified();
     let interfaces = if listeners.iter().any(is_wildcard) {
         interface_addresses()
@@ -20,7 +20,7 @@ pub(crate) fn address_rules(config: &Config) -> AddressRules {
     };
     AddressRules {
         own_addresses: own_addresses(&listeners, &interfaces),
-        allow_loopback_mx: config.dns.loopback_mx,
+        allow_loopback_mx,
         ..AddressRules::default()
     }
 }
