@@ -1,5 +1,5 @@
 //! How long the scheduler takes for a message that is delivered at the first attempt:
-//! `cargo run --release -p waypost-queue --example throughput`.
+//! `cargo run --release -p waypost-queue --example apply_cost`.
 
 #![allow(
     clippy::disallowed_methods,
