@@ -6,6 +6,7 @@
 
 mod contract;
 mod damage;
+mod scripted;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

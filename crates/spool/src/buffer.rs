@@ -126,3 +126,23 @@ pub(crate) fn read_exact_at(
     }
     Ok(())
 }
+
+/// Writes all of `bytes` at `offset`.
+pub(crate) fn write_all_at(
+    file: &dyn DiskFile,
+    mut bytes: &[u8],
+    mut offset: u64,
+) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match file.write_vectored_at(&[IoSlice::new(bytes)], offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => {
+                bytes = &bytes[count..];
+                offset += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

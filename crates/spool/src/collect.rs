@@ -14,11 +14,14 @@ use crate::buffer::WriteBuffer;
 use crate::index::{Entry, Index, Place, Segment};
 use crate::queue::locked;
 use crate::read::{ReadFault, read_head, read_record};
-use crate::record::{Header, IndexEntry, Kind, record_bytes, to_units};
+use crate::record::{Header, IndexEntry, Kind, UNIT_BYTES, record_bytes, to_units};
 use crate::scan::read_contents;
-use crate::segments::{Active, Purpose};
+use crate::segments::{Active, Emptied, Purpose};
 use crate::writer::Writer;
 use crate::{RecordId, SpoolError};
+
+/// So many ticks a segment that could not be read is left alone.
+const UNREADABLE_TICKS: u32 = 60;
 
 /// The state of collection.
 #[derive(Default)]
@@ -99,7 +102,11 @@ impl Writer {
             }
             self.collection.looked_at_bytes = index.died_bytes;
             self.collection.look_at = None;
-            pick(&index, options.collect_below_percent)
+            let victim = pick(&index, options.collect_below_percent, now);
+            if victim.is_none() {
+                self.collection.look_at = next_retry(&index, now);
+            }
+            victim
         };
         let Some(victim) = victim else { return false };
         // There may be another one: look again after this.
@@ -144,7 +151,7 @@ impl Writer {
             }
             Err(error) => {
                 tracing::error!(%error, segment = victim, "spool: cannot read a segment to collect");
-                self.collection.look_at = Some(now + self.shared.options.tick);
+                self.put_aside(victim, now);
                 false
             }
         }
@@ -189,11 +196,11 @@ impl Writer {
         let Some((mut header, mut meta, body)) = self.read_live(entry.id, place, true)? else {
             return Ok(());
         };
-        let mut merged = true;
-        if old.meta != old.put {
-            let Some((newer, newer_meta, _)) = self.read_live(entry.id, old.meta, false)? else {
-                return Ok(());
-            };
+        let mut merged = old.meta == old.put;
+        // Metadata that cannot be read stays where it is: the put is whole.
+        if !merged
+            && let Ok(Some((newer, newer_meta, _))) = self.read_live(entry.id, old.meta, false)
+        {
             let bytes = record_bytes(newer_meta.len() as u64, u64::from(header.body_bytes));
             merged = bytes <= self.store.largest_record_bytes();
             if merged {
@@ -204,6 +211,8 @@ impl Writer {
             }
         }
         let put = self.append_copy(header, &meta, &body)?;
+        // Before the first byte of it is written: from then on it exists twice.
+        locked(&self.shared.index).note_copy(place.segment, entry.id);
         let meta = if merged { put } else { old.meta };
         self.record_move(entry.id, old, Entry { put, meta, ..old });
         Ok(())
@@ -224,7 +233,7 @@ impl Writer {
 
     fn copy_tombstone(&mut self, entry: &IndexEntry, place: Place) -> Result<(), Fault> {
         let target = entry.target();
-        if locked(&self.shared.index).tombstone_is_spent(place.segment, target) {
+        if locked(&self.shared.index).tombstone_is_spent(place.segment, target, entry.id) {
             return Ok(());
         }
         let header = Header {
@@ -370,11 +379,6 @@ impl Writer {
         {
             segment.used_bytes = active.end_bytes;
         }
-        if let Some(drain) = &collection.drain
-            && let Some(segment) = index.segments.get_mut(&drain.victim)
-        {
-            segment.has_copies = true;
-        }
         Ok(())
     }
 
@@ -418,31 +422,45 @@ impl Writer {
         let Some(drain) = self.collection.drain.take() else {
             return;
         };
-        let mut index = locked(&self.shared.index);
-        let Some(segment) = index.segments.get_mut(&drain.victim) else {
-            return;
+        let emptied = {
+            let mut index = locked(&self.shared.index);
+            let Some(segment) = index.segments.get_mut(&drain.victim) else {
+                return;
+            };
+            if segment.live_bytes > 0 {
+                segment.damaged = true;
+                segment.unreadable_until = Some(Duration::MAX);
+                let (segment, bytes) = (drain.victim, segment.live_bytes);
+                tracing::error!(segment, bytes, "spool: a damaged segment is kept aside");
+                return;
+            }
+            Emptied::of(drain.victim, segment)
         };
-        if segment.live_bytes > 0 {
-            segment.damaged = true;
-            segment.drained = true;
-            let (segment, bytes) = (drain.victim, segment.live_bytes);
-            tracing::error!(segment, bytes, "spool: a damaged segment is kept aside");
-            return;
-        }
-        let name = segment.name.clone();
-        match self.store.give_back(drain.victim, segment) {
+        // Without the lock: callers must not wait for the disk.
+        let given_back = self.store.give_back(&emptied);
+        let mut index = locked(&self.shared.index);
+        match given_back {
             Ok(()) => {
-                index.forget_segment(drain.victim);
+                index.forget_segment(emptied.id);
                 drop(index);
                 locked(&self.shared.stats).collected_total += 1;
                 self.health.room_made(now);
                 self.publish_sizes();
             }
             Err(error) => {
-                tracing::error!(%error, name, "spool: cannot give a segment back");
-                segment.undead = true;
-                segment.has_copies = true;
+                tracing::error!(%error, name = emptied.name, "spool: cannot give a segment back");
+                if let Some(segment) = index.segments.get_mut(&emptied.id) {
+                    segment.undead = true;
+                }
             }
+        }
+    }
+
+    /// Another segment may be readable: this one is tried again later.
+    fn put_aside(&mut self, victim: u32, now: Duration) {
+        let until = now + self.shared.options.tick * UNREADABLE_TICKS;
+        if let Some(segment) = locked(&self.shared.index).segments.get_mut(&victim) {
+            segment.unreadable_until = Some(until);
         }
     }
 
@@ -459,10 +477,8 @@ impl Writer {
         };
         let victim = self.collection.drain.take().map(|drain| drain.victim);
         let Fault::Write(error) = fault else {
-            // Not again before the next open, unless nothing of it is needed.
-            let mut index = locked(&self.shared.index);
-            if let Some(segment) = victim.and_then(|id| index.segments.get_mut(&id)) {
-                segment.drained = true;
+            if let Some(victim) = victim {
+                self.put_aside(victim, now);
             }
             return;
         };
@@ -477,8 +493,10 @@ impl Writer {
         locked(&self.shared.stats).disk_errors_total += 1;
         self.retire(&lost);
         let mut index = locked(&self.shared.index);
-        if let Some(segment) = index.segments.get_mut(&lost.id) {
-            segment.has_copies = true;
+        for entry in lost.entries.iter().filter(|entry| entry.kind == Kind::Put) {
+            if u64::from(entry.offset_units) * UNIT_BYTES >= lost.durable_bytes {
+                index.note_copy(lost.id, entry.id);
+            }
         }
         for step in self.collection.moves.drain(..).rev() {
             index.relocate(step.id, &step.new, &step.old);
@@ -503,23 +521,33 @@ impl Writer {
     }
 }
 
+/// When to look again at the first of the segments that could not be read.
+fn next_retry(index: &Index, now: Duration) -> Option<Duration> {
+    let times = index.segments.values();
+    times
+        .filter_map(|segment| segment.unreadable_until)
+        .filter(|at| *at > now && *at < Duration::MAX)
+        .min()
+}
+
 /// The segment to empty next: one whose collection was interrupted, then one
 /// without anything of use, then the emptiest.
-fn pick(index: &Index, below_percent: u8) -> Option<u32> {
+fn pick(index: &Index, below_percent: u8, now: Duration) -> Option<u32> {
     let mut best = None;
     for (id, segment) in &index.segments {
         if segment.active || segment.undead {
             continue;
         }
         let needed = index.needed_bytes(*id);
-        if segment.drained && needed > 0 {
+        if needed > 0 && segment.unreadable_until.is_some_and(|until| now < until) {
             continue;
         }
-        if !is_worthwhile(segment, needed, below_percent) {
+        let has_copies = index.has_copies(*id);
+        if !has_copies && !is_worthwhile(segment, needed, below_percent) {
             continue;
         }
         let rank = (
-            !segment.has_copies,
+            !has_copies,
             needed.saturating_mul(1000) / segment.size_bytes.max(1),
         );
         if best.is_none_or(|(lowest, _)| rank < lowest) {
@@ -531,5 +559,5 @@ fn pick(index: &Index, below_percent: u8) -> Option<u32> {
 
 fn is_worthwhile(segment: &Segment, needed_bytes: u64, below_percent: u8) -> bool {
     let limit = segment.size_bytes.saturating_mul(u64::from(below_percent)) / 100;
-    segment.has_copies || needed_bytes == 0 || needed_bytes < limit
+    needed_bytes == 0 || needed_bytes < limit
 }

@@ -1,8 +1,9 @@
 //! What is in memory: where every live record is, and how full each segment.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::RecordId;
 use crate::disk::DiskFile;
@@ -72,6 +73,8 @@ pub(crate) fn spread(value: u64) -> u64 {
 
 /// A map by record id.
 pub(crate) type IdMap<T> = HashMap<RecordId, T, BuildHasherDefault<IdHasher>>;
+/// A set of record ids.
+type IdSet = HashSet<RecordId, BuildHasherDefault<IdHasher>>;
 
 /// A segment file with records in it.
 pub(crate) struct Segment {
@@ -90,13 +93,11 @@ pub(crate) struct Segment {
     pub(crate) tombstones: BTreeMap<u32, u32>,
     /// Being appended to.
     pub(crate) active: bool,
-    /// It may hold puts that are also elsewhere: collection began and did not
-    /// end. As long as there is one such segment, no tombstone is dropped.
-    pub(crate) has_copies: bool,
     /// Something in it is corrupt: never reused, kept aside in the end.
     pub(crate) damaged: bool,
-    /// Collected as far as it goes; what is left cannot be read.
-    pub(crate) drained: bool,
+    /// Collection could not read all of it, and tries again at this time of the
+    /// disk's clock; never, if what is left is corrupt.
+    pub(crate) unreadable_until: Option<Duration>,
     /// Given back, but whether the disk knows is uncertain until the next open.
     pub(crate) undead: bool,
 }
@@ -118,9 +119,8 @@ impl Segment {
             live_bytes: 0,
             tombstones: BTreeMap::new(),
             active: false,
-            has_copies: false,
             damaged: false,
-            drained: false,
+            unreadable_until: None,
             undead: false,
         }
     }
@@ -152,6 +152,10 @@ const SHARD_COUNT: usize = 64;
 pub(crate) struct Index {
     shards: Vec<IdMap<Entry>>,
     pub(crate) segments: BTreeMap<u32, Segment>,
+    /// Puts that need not be those which a tombstone of their id names, by their
+    /// segment: collection has copied them, or a fault has left them. As long as
+    /// the segment is there, no other loses its tombstones of these ids.
+    copies: BTreeMap<u32, IdSet>,
     /// Bytes that have died since the log was opened: when to look for
     /// something to collect.
     pub(crate) died_bytes: u64,
@@ -167,6 +171,7 @@ impl Index {
         Index {
             shards: (0..SHARD_COUNT).map(|_| IdMap::default()).collect(),
             segments: BTreeMap::new(),
+            copies: BTreeMap::new(),
             died_bytes: 0,
         }
     }
@@ -292,33 +297,50 @@ impl Index {
     /// Forgets a segment that is no more.
     pub(crate) fn forget_segment(&mut self, id: u32) {
         self.segments.remove(&id);
+        self.copies.remove(&id);
     }
 
-    /// Whether puts may exist twice in a segment other than `id`.
-    pub(crate) fn copies_elsewhere(&self, id: u32) -> bool {
-        self.segments
-            .iter()
-            .any(|(other, segment)| *other != id && segment.has_copies)
+    /// `segment` has a put of `id` which the next tombstone may not name.
+    pub(crate) fn note_copy(&mut self, segment: u32, id: RecordId) {
+        if self.segments.contains_key(&segment) {
+            self.copies.entry(segment).or_default().insert(id);
+        }
     }
 
-    /// Whether a tombstone in segment `holder` that buries a put in `target` may
-    /// be forgotten together with `holder`: no put of its id can be recovered.
-    pub(crate) fn tombstone_is_spent(&self, holder: u32, target: u32) -> bool {
-        (target == holder || !self.segments.contains_key(&target)) && !self.copies_elsewhere(holder)
+    /// Whether tombstones elsewhere wait for this segment to be gone.
+    pub(crate) fn has_copies(&self, segment: u32) -> bool {
+        self.copies.contains_key(&segment)
     }
 
-    /// Bytes that collection of `id` would have to copy.
+    /// Whether a tombstone of `id` in segment `holder` that buries a put in
+    /// `target` may be forgotten together with `holder`: no put of this id can be
+    /// recovered.
+    pub(crate) fn tombstone_is_spent(&self, holder: u32, target: u32, id: RecordId) -> bool {
+        let copied = |(segment, ids): (&u32, &IdSet)| *segment != holder && ids.contains(&id);
+        (target == holder || !self.segments.contains_key(&target))
+            && !self.copies.iter().any(copied)
+    }
+
+    /// Bytes that collection of `id` would have to copy; at times a few more, but
+    /// nothing only if it is nothing.
     pub(crate) fn needed_bytes(&self, id: u32) -> u64 {
         let Some(segment) = self.segments.get(&id) else {
             return 0;
         };
-        let copies = self.copies_elsewhere(id);
-        let needed = |target: &u32| copies || (*target != id && self.segments.contains_key(target));
-        let tombstones = segment
-            .tombstones
-            .iter()
-            .filter(|(target, _)| needed(target));
-        let count: u64 = tombstones.map(|(_, count)| u64::from(*count)).sum();
-        segment.live_bytes + count * HEADER_BYTES as u64
+        let mut needed_count = 0;
+        let mut other_count = 0;
+        for (target, count) in &segment.tombstones {
+            if *target != id && self.segments.contains_key(target) {
+                needed_count += u64::from(*count);
+            } else {
+                other_count += u64::from(*count);
+            }
+        }
+        if other_count > 0 {
+            let others = self.copies.iter().filter(|(segment, _)| **segment != id);
+            let copied_count: usize = others.map(|(_, ids)| ids.len()).sum();
+            needed_count += other_count.min(copied_count as u64);
+        }
+        segment.live_bytes + needed_count * HEADER_BYTES as u64
     }
 }

@@ -93,6 +93,7 @@ mod queue;
 mod read;
 mod record;
 mod recover;
+mod rewrite;
 mod scan;
 mod segments;
 mod shared;

@@ -7,6 +7,7 @@ use crate::disk::Disk;
 use crate::index::{Entry, IdMap, Index, Place, Segment};
 use crate::queue::locked;
 use crate::record::{IndexEntry, Kind};
+use crate::rewrite::make_durable;
 use crate::scan::{Contents, read_contents};
 use crate::segments::{FileName, SegmentStore, seal};
 use crate::shared::Shared;
@@ -107,6 +108,8 @@ struct Recovery {
 
 impl Recovery {
     fn read_files(&mut self) -> std::io::Result<()> {
+        // The names as they are must not be those of memory alone.
+        self.disk.sync_directory()?;
         let mut segments = Vec::new();
         let mut spares = Vec::new();
         for name in self.disk.list()? {
@@ -136,7 +139,7 @@ impl Recovery {
     }
 
     fn read_segment(&mut self, id: u32, mut segment: Segment) -> std::io::Result<()> {
-        let contents = read_contents(&*segment.file, segment.stamp, segment.size_bytes, 0)?;
+        let mut contents = read_contents(&*segment.file, segment.stamp, segment.size_bytes, 0)?;
         self.torn_bytes += contents.torn_bytes;
         self.corrupt_count += contents.damage_count;
         segment.damaged = contents.damaged;
@@ -150,6 +153,7 @@ impl Recovery {
             );
         }
         if !contents.sealed && (contents.damaged || !contents.entries.is_empty()) {
+            make_durable(&*segment.file, segment.stamp, &mut contents)?;
             seal_recovered(&segment, &contents);
         }
         segment.durable_bytes = contents.end_bytes;
@@ -208,18 +212,11 @@ impl Recovery {
                         known.map(|known| known.place)
                     }
                 };
+                // A collection was interrupted.
                 if let Some(loser) = loser {
-                    self.mark_copies(loser.segment);
+                    self.index.note_copy(loser.segment, entry.id);
                 }
             }
-        }
-    }
-
-    /// Two puts of one id: a collection was interrupted. The one that does not
-    /// count holds up every tombstone until it is gone.
-    fn mark_copies(&mut self, segment: u32) {
-        if let Some(segment) = self.index.segments.get_mut(&segment) {
-            segment.has_copies = true;
         }
     }
 
@@ -227,7 +224,7 @@ impl Recovery {
         let mut lived = 0;
         for (id, found) in std::mem::take(&mut self.found) {
             if let Some(segment) = found.stray() {
-                self.mark_copies(segment);
+                self.index.note_copy(segment, id);
             }
             match found.entry() {
                 Some(entry) => {
@@ -249,8 +246,8 @@ impl Recovery {
 }
 
 /// Fixes what a scan found, so that every later open sees the same, whatever a
-/// crash has left behind the last record. If it cannot be done now, the scan is
-/// repeated at the next open, from the same bytes.
+/// crash has left behind the last record. Its records are durable already: if it
+/// cannot be done now, the next open scans again.
 fn seal_recovered(segment: &Segment, contents: &Contents) {
     let sealed = seal(
         &*segment.file,

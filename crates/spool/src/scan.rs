@@ -18,6 +18,8 @@ pub(crate) struct Contents {
     pub(crate) entries: Vec<IndexEntry>,
     /// End of the last record.
     pub(crate) end_bytes: u64,
+    /// How far it is known to have been synced, for one without a seal.
+    pub(crate) durable_bytes: u64,
     /// It has a seal, so that a restart need not scan it.
     pub(crate) sealed: bool,
     /// Something that had been durable is broken: here, or when it was sealed.
@@ -160,6 +162,7 @@ fn sort_out(found: &[Found], durable_bytes: u64) -> Contents {
         note_hole(&mut contents, expected, durable, durable);
     }
     contents.end_bytes = expected;
+    contents.durable_bytes = durable;
     contents.damaged = contents.damage_count > 0;
     contents
 }

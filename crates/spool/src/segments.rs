@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use crate::buffer::write_all_at;
 use crate::disk::{Disk, DiskFile};
 use crate::index::{Segment, spread};
 use crate::record::{
@@ -143,19 +144,25 @@ pub(crate) fn seal(
     Ok((index.len() + SEAL_BYTES) as u64)
 }
 
-fn write_all_at(file: &dyn DiskFile, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match file.write_vectored_at(&[io::IoSlice::new(bytes)], offset) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(count) => {
-                bytes = &bytes[count..];
-                offset += count as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+/// What must be known of a segment to give its file back.
+pub(crate) struct Emptied {
+    pub(crate) id: u32,
+    pub(crate) name: String,
+    file: Arc<dyn DiskFile>,
+    size_bytes: u64,
+    damaged: bool,
+}
+
+impl Emptied {
+    pub(crate) fn of(id: u32, segment: &Segment) -> Emptied {
+        Emptied {
+            id,
+            name: segment.name.clone(),
+            file: segment.file.clone(),
+            size_bytes: segment.size_bytes,
+            damaged: segment.damaged,
         }
     }
-    Ok(())
 }
 
 /// What a new segment is for.
@@ -341,14 +348,14 @@ impl SegmentStore {
     ///
     /// # Errors
     /// Those of the disk; under which name the file is then is uncertain.
-    pub(crate) fn give_back(&mut self, id: u32, segment: &Segment) -> io::Result<()> {
+    pub(crate) fn give_back(&mut self, segment: &Emptied) -> io::Result<()> {
         let reusable = segment.size_bytes == self.segment_bytes && !segment.damaged;
         if segment.damaged {
             self.disk
                 .rename(&segment.name, &corrupt_name(&segment.name))?;
             self.disk.sync_directory()
         } else if reusable && self.spares.len() < self.spare_count {
-            let name = spare_name(id);
+            let name = spare_name(segment.id);
             self.disk.rename(&segment.name, &name)?;
             self.disk.sync_directory()?;
             self.spares.push(Spare {

@@ -1,5 +1,6 @@
 //! What callers, readers and the writer have in common.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::disk::Disk;
@@ -14,6 +15,8 @@ pub(crate) struct Shared {
     pub(crate) queue: Queue,
     pub(crate) index: Mutex<Index>,
     pub(crate) stats: Mutex<SpoolStats>,
+    /// The writer has ended without being told to, by a panic most likely.
+    pub(crate) writer_is_gone: AtomicBool,
 }
 
 impl Shared {
@@ -25,6 +28,7 @@ impl Shared {
             queue,
             index: Mutex::new(Index::new()),
             stats: Mutex::default(),
+            writer_is_gone: AtomicBool::new(false),
         }
     }
 
@@ -38,6 +42,7 @@ impl Shared {
 
     pub(crate) fn stats(&self) -> SpoolStats {
         let mut stats = *locked(&self.stats);
+        stats.failed |= self.writer_is_gone.load(Ordering::Relaxed);
         stats.pending_count += self.queue.pending_count();
         let index = locked(&self.index);
         stats.live_count = index.live_count();

@@ -328,7 +328,7 @@ impl Writer {
                 false,
             )
         });
-        enter_solo(&self.shared, &solo, written.is_ok());
+        enter_solo(&self.shared, &solo, draft.id, written.is_ok());
         batch.cost.sync_count += 2;
         match written {
             Ok(index_bytes) => {
@@ -355,13 +355,16 @@ impl Writer {
 
 /// A solo segment is never active; one that could not be written holds a put
 /// that must not come back, like the copies of a broken collection.
-fn enter_solo(shared: &Shared, solo: &Active, written: bool) {
+fn enter_solo(shared: &Shared, solo: &Active, id: RecordId, written: bool) {
     let mut segment = solo.to_segment();
     segment.active = false;
     segment.used_bytes = solo.end_bytes;
     segment.durable_bytes = if written { solo.end_bytes } else { 0 };
-    segment.has_copies = !written;
-    locked(&shared.index).segments.insert(solo.id, segment);
+    let mut index = locked(&shared.index);
+    index.segments.insert(solo.id, segment);
+    if !written {
+        index.note_copy(solo.id, id);
+    }
 }
 
 /// The effect of a change, and the form in which it would be written again: a

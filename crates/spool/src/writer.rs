@@ -1,7 +1,9 @@
 //! The single writer: takes batches from the queue and makes them durable.
 
 use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::SpoolError;
@@ -50,6 +52,8 @@ pub struct Writer {
     dirty_since: Option<Duration>,
     lazy_since: Option<Duration>,
     closing: Option<ReceiptSender>,
+    /// It has been closed in good order.
+    is_finished: bool,
     /// Held as long as the writer lives.
     _lock: Box<dyn Any + Send + Sync>,
 }
@@ -74,6 +78,7 @@ impl Writer {
             dirty_since: None,
             lazy_since: None,
             closing: None,
+            is_finished: false,
             _lock: lock,
         };
         writer.prepare();
@@ -256,7 +261,14 @@ impl Writer {
         if proven && self.backlog.is_empty() && batch.refused_full_count == 0 {
             self.health.succeeded();
         }
-        self.count(&batch, now.saturating_sub(started));
+        self.count(&batch);
+        let commit = Commit {
+            operation_count: batch.operation_count,
+            written_bytes: batch.cost.written_bytes,
+            duration: now.saturating_sub(started),
+            sync_duration: batch.cost.sync_time,
+        };
+        let synced = batch.cost.sync_count > 0;
         for accept in batch.accepts {
             accept.receipt.resolve(Ok(()));
         }
@@ -267,9 +279,13 @@ impl Writer {
         for receipt in batch.flushes {
             receipt.resolve(flushed.clone());
         }
+        // Last: whoever waits for the disk need not wait for this.
+        if synced {
+            self.observe(&commit);
+        }
     }
 
-    fn count(&mut self, batch: &Batch, duration: Duration) {
+    fn count(&mut self, batch: &Batch) {
         use crate::index::Effect;
         self.publish_sizes();
         let mut stats = locked(&self.shared.stats);
@@ -289,14 +305,17 @@ impl Writer {
             return;
         }
         stats.commits_total += 1;
-        drop(stats);
-        if let Some(observer) = &self.shared.options.observer {
-            observer.committed(&Commit {
-                operation_count: batch.operation_count,
-                written_bytes: batch.cost.written_bytes,
-                duration,
-                sync_duration: batch.cost.sync_time,
-            });
+    }
+
+    /// Tells the observer of a batch that has been made durable.
+    fn observe(&self, commit: &Commit) {
+        let Some(observer) = &self.shared.options.observer else {
+            return;
+        };
+        // Somebody else's code; what it counts is not worth the log.
+        let heard = catch_unwind(AssertUnwindSafe(|| observer.committed(commit)));
+        if heard.is_err() {
+            tracing::error!("spool: the observer of commits has panicked");
         }
     }
 
@@ -333,7 +352,7 @@ impl Writer {
             .failed(error.clone(), now, self.shared.options.tick);
         self.shared.queue.settle(&batch.ignored);
         batch.effects.clear();
-        self.count(&batch, Duration::ZERO);
+        self.count(&batch);
         locked(&self.shared.stats).disk_errors_total += 1;
         for Staged { receipt, .. } in batch.accepts {
             receipt.resolve(Err(error.clone()));
@@ -387,6 +406,8 @@ impl Writer {
             segment.used_bytes = active.end_bytes;
             segment.durable_bytes = active.durable_bytes;
         }
+        // It may be of no use at all: worth a look.
+        index.died_bytes += active.end_bytes.saturating_sub(active.durable_bytes);
     }
 
     /// Makes `fresh` the main segment; the one before gets what is in the buffer,
@@ -457,14 +478,21 @@ impl Writer {
             drop(self.seal_active(&main, &mut batch.cost));
         }
         self.close_collection();
-        self.count(&batch, Duration::ZERO);
+        self.count(&batch);
         self.shared.queue.shut();
+        self.is_finished = true;
         receipt.resolve(result);
     }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
+        if !self.is_finished {
+            self.shared.writer_is_gone.store(true, Ordering::Relaxed);
+        }
+        if std::thread::panicking() {
+            tracing::error!("spool: the writer has panicked; no more mail is taken");
+        }
         // A writer that is gone, even by a panic, leaves nobody waiting.
         self.shared.queue.shut();
     }

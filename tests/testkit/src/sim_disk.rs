@@ -6,6 +6,8 @@
 //! whole (now and then one is not), directory operations are journalled in
 //! their order, and what a sync reported as done stays.
 
+mod inode;
+
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSlice};
@@ -14,8 +16,7 @@ use std::time::Duration;
 
 use spool::{Disk, DiskFile};
 
-/// Writes reach the medium in pieces of this size, in any order.
-const SECTOR_BYTES: usize = 512;
+use inode::{Inode, SECTOR_BYTES};
 
 /// A small generator of chance (splitmix64): the same seed, the same run.
 #[derive(Clone, Debug)]
@@ -45,19 +46,6 @@ impl Chance {
     pub fn one_in(&mut self, times: u64) -> bool {
         self.below(times) == 0
     }
-}
-
-/// One file: what programs see and what the medium has.
-#[derive(Default)]
-struct Inode {
-    view: Vec<u8>,
-    medium: Vec<u8>,
-    /// Written since the last sync, successful or not.
-    unsynced: Vec<(usize, Vec<u8>)>,
-    /// Its size has been synced once.
-    sized: bool,
-    /// Sectors that take up space, on a disk which allocates only when written.
-    touched: BTreeSet<usize>,
 }
 
 #[derive(Clone)]
@@ -235,6 +223,7 @@ impl SimDisk {
             }
             inode.settle(chance);
             inode.view = inode.medium.clone();
+            inode.lost.clear();
         }
         state.name_changes.clear();
         state.names = state.names_on_medium.clone();
@@ -277,32 +266,6 @@ impl SimDisk {
     /// Syncs of files so far.
     pub fn sync_count(&self) -> u64 {
         self.state().sync_count
-    }
-}
-
-impl Inode {
-    /// Decides what of the unsynced reaches the medium.
-    fn settle(&mut self, chance: &mut Chance) {
-        // All, nothing, or a mixture: the extremes are what real disks do most.
-        let kept_of_four = match chance.below(4) {
-            0 => 0,
-            1 => 4,
-            _ => 2,
-        };
-        for (offset, bytes) in std::mem::take(&mut self.unsynced) {
-            let mut at = offset;
-            while at < offset + bytes.len() {
-                let end = ((at / SECTOR_BYTES + 1) * SECTOR_BYTES).min(offset + bytes.len());
-                if chance.below(4) < kept_of_four {
-                    let torn = chance
-                        .one_in(16)
-                        .then(|| chance.below((end - at) as u64) as usize);
-                    let end = at + torn.unwrap_or(end - at);
-                    self.medium[at..end].copy_from_slice(&bytes[at - offset..end - offset]);
-                }
-                at = end;
-            }
-        }
     }
 }
 
@@ -508,9 +471,16 @@ impl DiskFile for SimFile {
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let state = self.disk.state();
+        let mut state = self.disk.state();
         state.alive(self.life)?;
-        let view = &state.inodes[&self.inode].view;
+        let State { chance, inodes, .. } = &mut *state;
+        let inode = inodes
+            .get_mut(&self.inode)
+            .expect("an open file has an inode");
+        if !inode.lost.is_empty() && chance.one_in(8) {
+            inode.evict(chance);
+        }
+        let view = &inode.view;
         let start = (offset as usize).min(view.len());
         let length = buffer.len().min(view.len() - start);
         buffer[..length].copy_from_slice(&view[start..start + length]);
@@ -546,8 +516,7 @@ impl DiskFile for SimFile {
             .inodes
             .get_mut(&self.inode)
             .expect("an open file has an inode");
-        inode.view[offset..offset + written].copy_from_slice(&bytes);
-        inode.unsynced.push((offset, bytes));
+        inode.write(offset, bytes);
         match cut {
             Err(error) => Err(error),
             Ok(()) if failed => Err(eio()),
@@ -567,7 +536,7 @@ impl DiskFile for SimFile {
         if failed {
             // The kernel marks the pages clean: what is lost now no later sync
             // will save, though it can still be read.
-            inode.settle(chance);
+            inode.lose(chance);
             return Err(eio());
         }
         let Inode {
