@@ -13,9 +13,6 @@ use crate::core::Core;
 use crate::dsn::{self, DsnContext};
 use crate::trace;
 
-/// Most of the original's header section that a bounce carries.
-const HEADER_LIMIT_BYTES: usize = 64 * 1024;
-
 /// Composes the bounce and makes it durable.
 ///
 /// # Errors
@@ -26,7 +23,7 @@ pub(crate) async fn store(core: &Core, notification: &Notification) -> Result<()
         return Ok(());
     };
     let header = match core.content(cause.id).await {
-        Ok(content) => trace::header_section(&content, HEADER_LIMIT_BYTES),
+        Ok(content) => trace::header_section(&content, dsn::HEADER_LIMIT_BYTES),
         // The sender is owed the news even where the original can no longer be read.
         Err(error) if !error.may_pass() => {
             tracing::error!(id = %cause.id, %error, "the content of a bounced message is unreadable");

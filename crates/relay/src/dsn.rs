@@ -22,7 +22,7 @@ use crate::trace::{date, header_values};
 use encode::{body_part, field, plain, printable, wrapped};
 
 /// Most of the original's header section that a bounce carries, in octets.
-const HEADER_LIMIT_BYTES: usize = 64 * 1024;
+pub(crate) const HEADER_LIMIT_BYTES: usize = 64 * 1024;
 /// Most of one diagnostic text, in characters. Replies are longer only in attacks.
 const DIAGNOSTIC_LIMIT: usize = 2_000;
 const INDENT: &str = "    ";

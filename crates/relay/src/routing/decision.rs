@@ -55,14 +55,14 @@ pub(super) async fn carry_out(
             let choices: Vec<mx::HopChoice> = choices.iter().map(convert::choice).collect();
             mx::select_hops(directory, &current, &choices, origin, &options, seed)
                 .await
-                .map_err(obstacle)?
+                .map_err(|fault| obstacle(&fault))?
         }
         Decision::Edit { edits } => {
             let current = DeliveryPlan::clone(&*current().await?);
             let edits: Vec<mx::MxEdit> = edits.iter().map(convert::edit).collect();
             mx::edit_plan(directory, current, &edits, origin, &options, seed)
                 .await
-                .map_err(obstacle)?
+                .map_err(|fault| obstacle(&fault))?
         }
         final_decision => {
             let settled = settled(final_decision, plugin, base.now);
@@ -84,7 +84,7 @@ async fn use_hops(
     let hops: Vec<mx::NextHop> = hops.iter().map(convert::hop).collect();
     let made = mx::expand_hops(directory, &hops, origin, &options, base.seed).await;
     if !fall_back_to_mx {
-        return made.map_err(obstacle);
+        return made.map_err(|fault| obstacle(&fault));
     }
     match (made, base.plan().await) {
         (Ok(mut plan), Ok(fall_back)) => {
@@ -104,14 +104,14 @@ async fn use_hops(
         (Err(RouteFault::Unresolved { .. }), Err(failure)) if failure.is_temporary() => {
             Err(Obstacle::Base(failure))
         }
-        (Err(fault), _) => Err(obstacle(fault)),
+        (Err(fault), _) => Err(obstacle(&fault)),
     }
 }
 
 /// A domain that the plugin named is the plugin's affair: the recipient's own domain may be in
 /// the best of health, so mail never bounces for it.
-fn obstacle(fault: RouteFault) -> Obstacle {
-    match &fault {
+fn obstacle(fault: &RouteFault) -> Obstacle {
+    match fault {
         RouteFault::Unresolved { domain, reason } if fault.is_temporary() => Obstacle::Later {
             reply: reason.reply(domain),
             why: vec![Step::note(fault.to_string())],
