@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use crate::lab::{Host, LIMIT, Lab, Plan, host};
+use crate::lab::{Client, Host, LIMIT, Lab, Plan, host};
 use testkit::virtual_mx::Script;
 
 const ZONE: &str = "$ORIGIN test.\n@ SOA ns hostmaster 1 60 60 60 60\n\
@@ -42,6 +42,23 @@ async fn lab(plugin: &str) -> (Host, Host, Lab) {
     let second = host(3, first.port(), Script::accept()).await;
     let lab = Plan::new(ZONE, first.port()).with(plugin).open().await;
     (first, second, lab)
+}
+
+/// What would become of a message to these.
+async fn explain(lab: &Lab, to: &[&str]) -> relay::explain::Explanation {
+    let config = crate::lab::parse(lab.directory.path(), &lab.config);
+    let to = to.iter().map(|one| one.parse().expect("a mailbox"));
+    let request = relay::explain::Request {
+        from: "<me@sender.test>".parse().expect("a path"),
+        to: to.collect(),
+        listener: None,
+        size_bytes: 100,
+        attempt: 0,
+        header: String::new(),
+    };
+    relay::explain::explain(config, &relay::Clock::system(), request)
+        .await
+        .expect("the configuration is good")
 }
 
 /// The mail of the plugin's domain waits with its reason; other mail flows on; the counter
@@ -221,26 +238,145 @@ async fn explain_says_what_the_relay_does() {
         component("smarthost-table")
     );
     let (_first, _second, lab) = lab(&plugin).await;
-    let config = crate::lab::parse(lab.directory.path(), &lab.config);
-    let request = relay::explain::Request {
-        from: "<me@sender.test>".parse().expect("a path"),
-        to: vec![
-            "you@dest.test".parse().expect("a mailbox"),
-            "you@other.test".parse().expect("a mailbox"),
-            "you@nowhere.test".parse().expect("a mailbox"),
-        ],
-        listener: None,
-        size_bytes: 100,
-        attempt: 0,
-        header: String::new(),
-    };
-    let explained = relay::explain::explain(config, &relay::Clock::system(), request)
-        .await
-        .expect("the configuration is good");
+    let to = ["you@dest.test", "you@other.test", "you@nowhere.test"];
+    let explained = explain(&lab, &to).await;
     let text = explained.to_string();
     assert!(text.contains("plugin table ("), "{text}");
     assert!(text.contains(&format!("1. 127.0.0.4:{port} ")), "{text}");
     assert!(text.contains("10 a.dest.test"), "{text}");
     assert!(text.contains("=> reject: 550 5.1.2"), "{text}");
     assert_eq!(elsewhere.connection_count(), 0, "nothing is sent");
+}
+
+/// A misbehaving plugin with more in its section than the behaviour.
+fn configured(name: &str, behaviour: &str, more: &str) -> String {
+    let told = format!("behaviour = \"{behaviour}\"");
+    misbehaving(name, behaviour).replace(&told, &format!("{told}, {more}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_domain_that_a_plugin_names_makes_the_mail_wait() {
+    let plugin = configured("dead", "hop", "hop = { mx-of = \"dead.test\" }");
+    let (first, second, lab) = lab(&plugin).await;
+    lab.send("you@dest.test").await;
+    assert_eq!(
+        lab.deferral().await,
+        "451 4.3.0 routing plugin dead failed: invalid_answer"
+    );
+    assert_eq!(first.connection_count() + second.connection_count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_domain_that_a_plugin_names_makes_the_mail_wait() {
+    // Nothing the plugin can help: not counted as its failure, whatever `on_error` says.
+    let plugin = configured("silent", "hop", "hop = { mx-of = \"other.test\" }")
+        .replace("domains =", "on_error = \"reject\"\ndomains =");
+    let (first, second, lab) = lab(&plugin).await;
+    let fault = testkit::dns::Fault::ServFail;
+    lab.dns.script().set_fault("other.test", "MX", fault);
+    lab.send("you@dest.test").await;
+    let why = lab.deferral().await;
+    assert!(why.starts_with("451 4.4.3 other.test: DNS"), "{why}");
+    assert_eq!(first.connection_count() + second.connection_count(), 0);
+    let counter = "waypost_plugin_calls_total{plugin=\"silent\",result=\"ok\"}";
+    assert!(lab.metric(counter).await >= 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_that_falls_back_reaches_the_mx_hosts() {
+    for (name, hop) in [
+        ("falls", "mx-of = \"dead.test\""),
+        ("drops", "host = \"dead.test\""),
+    ] {
+        let hop = format!("hop = {{ {hop}, fall-back = \"yes\" }}");
+        let (first, _second, lab) = lab(&configured(name, "hop", &hop)).await;
+        lab.send("you@dest.test").await;
+        first.wait_for_messages(1, LIMIT).await;
+        lab.wait_until_empty().await;
+        assert_eq!(first.messages()[0].recipients, ["you@dest.test"], "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_does_not_weaken_the_tls_of_a_smarthost() {
+    for (name, behaviour) in [
+        ("settles", "settings-tls-off"),
+        ("edits", "edit-tls-off"),
+        ("chooses", "choose-tls-off"),
+    ] {
+        let smarthost = host(2, 0, Script::accept()).await;
+        let port = smarthost.port();
+        let top =
+            format!("smarthost = [{{ host = \"a.dest.test\", port = {port}, tls = \"encrypt\" }}]");
+        let plan = Plan::new(ZONE, port).with(&misbehaving(name, behaviour));
+        let lab = plan.open_with(&top).await;
+        lab.send("you@dest.test").await;
+        assert_eq!(
+            lab.deferral().await,
+            format!("451 4.3.0 routing plugin {name} failed: invalid_answer")
+        );
+        assert_eq!(smarthost.connection_count(), 0, "{behaviour}");
+        let explained = explain(&lab, &["you@dest.test"]).await;
+        assert_eq!(
+            explained.routes[0].plugins[0].decision,
+            "weakens the configured TLS policy of a.dest.test"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_plugin_sees_what_the_first_made_for_each_recipient() {
+    let elsewhere = host(4, 0, Script::accept()).await;
+    let hop = format!(
+        "hop = {{ address = \"127.0.0.4\", port = {} }}",
+        elsewhere.port()
+    );
+    // The second takes the first of what it is shown: one place where the first moved the
+    // recipient, otherwise the MX hosts.
+    let chain = configured("splits", "split", &hop)
+        + &configured("takes", "select", "choices = { \"0\" = 0 }");
+    let (first, second, lab) = lab(&chain).await;
+    let mut client = Client::connect(lab.smtp()).await;
+    client.expect("220").await;
+    client.ask("EHLO client.test", "250").await;
+    client.ask("MAIL FROM:<me@sender.test>", "250").await;
+    client.ask("RCPT TO:<moved@dest.test>", "250").await;
+    client.ask("RCPT TO:<stays@dest.test>", "250").await;
+    client.ask("DATA", "354").await;
+    client
+        .ask("Subject: two ways\r\n\r\nHello\r\n.", "250")
+        .await;
+    elsewhere.wait_for_messages(1, LIMIT).await;
+    first.wait_for_messages(1, LIMIT).await;
+    lab.wait_until_empty().await;
+    assert_eq!(elsewhere.messages()[0].recipients, ["moved@dest.test"]);
+    assert_eq!(first.messages()[0].recipients, ["stays@dest.test"]);
+    assert_eq!(second.connection_count(), 0);
+
+    let explained = explain(&lab, &["moved@dest.test", "stays@dest.test"]).await;
+    let seen: Vec<_> = explained
+        .routes
+        .iter()
+        .map(|route| (&*route.recipients[0], route.plugins[1].note.as_deref()))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            ("moved@dest.test", Some("of 1")),
+            ("stays@dest.test", Some("of 2"))
+        ]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_plugin_notes_about_a_message_it_reads_at_the_next_attempt() {
+    let (first, second, lab) = lab(&misbehaving("marks", "remember")).await;
+    let reply = lab.send("you@dest.test").await;
+    let id = reply.trim_end().rsplit(' ').next().expect("the id");
+    let why = lab.deferral().await;
+    assert_eq!(why, "451 4.7.1 deferred by marks: not marked yet");
+    lab.command(&format!("/queue/{id}/retry")).await;
+    // Dropped, as only a marked message is.
+    lab.wait_until_empty().await;
+    assert_eq!(first.connection_count() + second.connection_count(), 0);
 }
