@@ -7,6 +7,9 @@ use testkit::virtual_mx::{Phase, Script};
 const SENDER: &str = "$ORIGIN test.\n@ SOA ns hostmaster 1 60 60 60 60\n\
     sender MX 10 home.sender\nhome.sender A 127.0.0.2\n";
 
+const FAILED: &str = "waypost_recipients_bounced_total{cause=\"failed\"}";
+const BOUNCES: &str = "waypost_bounce_messages_total";
+
 /// A laboratory in which the sender's own host takes bounces.
 async fn lab(more: &str) -> (Host, Lab) {
     let home = host(2, 0, Script::accept()).await;
@@ -100,6 +103,8 @@ async fn a_bounce_that_cannot_be_delivered_is_not_bounced() {
     client.ask("DATA", "354").await;
     client.ask("Subject: a bounce\r\n\r\nx\r\n.", "250").await;
     lab.wait_until_empty().await;
+    assert_eq!(lab.metric(FAILED).await, 1.0, "it was given up");
+    assert_eq!(lab.metric(BOUNCES).await, 0.0, "and nobody was told");
     assert_eq!(home.messages().len(), 0);
 }
 
@@ -121,6 +126,8 @@ async fn an_mx_of_the_world_does_not_lead_to_loopback() {
     // The sender's own host is on loopback too, so the bounce cannot go anywhere either.
     lab.send("you@dest.test").await;
     lab.wait_until_empty().await;
+    assert_eq!(lab.metric(BOUNCES).await, 1.0, "the sender was to be told");
+    assert_eq!(lab.metric(FAILED).await, 2.0, "the message and its bounce");
     assert_eq!(home.connection_count(), 0);
 }
 
@@ -153,7 +160,9 @@ async fn a_changed_mx_is_used_at_the_next_attempt() {
 async fn attempts_and_due_times_survive_a_restart() {
     let tired = host(3, 0, Script::accept().at(Phase::Mail, says("451 4.3.0 no"))).await;
     let zone = "$ORIGIN test.\n@ SOA ns hostmaster 1 60 60 60 60\n\
-        dest MX 10 a.dest\na.dest A 127.0.0.3\n";
+        dest MX 10 a.dest\na.dest A 127.0.0.3\n\
+        other MX 10 a.other\na.other A 127.0.0.4\n";
+    let other = host(4, tired.port(), Script::accept()).await;
     let lab = Plan::new(zone, tired.port()).open().await;
     let reply = lab.send("you@dest.test").await;
     let id = reply
@@ -169,6 +178,9 @@ async fn attempts_and_due_times_survive_a_restart() {
     let lab = lab.restart().await;
     let after = lab.queue().await;
     assert_eq!(before["messages"], after["messages"]);
+    // A message that came later has been through everything: the restart has had its chance.
+    lab.send("you@other.test").await;
+    other.wait_for_messages(1, LIMIT).await;
     assert_eq!(
         tired.mail_count(),
         2,

@@ -1,9 +1,11 @@
 //! Who may send through the relay, and what is refused at the door.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::lab::{Client, LIMIT, Plan, host};
 use testkit::virtual_mx::Script;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const ZONE: &str = "$ORIGIN test.\n@ SOA ns hostmaster 1 60 60 60 60\n\
     dest MX 10 a.dest\na.dest A 127.0.0.2\n";
@@ -68,19 +70,15 @@ async fn content_beyond_the_memory_budget_waits_outside() {
     let most = line.repeat(700);
     hogs[0].say(&most).await;
     // The first one's content is in memory for certain once the relay reports it.
-    let held = async {
-        while lab
-            .metric("waypost_content_memory_bytes{use=\"receiving\"}")
-            .await
-            < 600_000.0
-        {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(LIMIT, held)
-        .await
-        .expect("it is being received");
+    let receiving = "waypost_content_memory_bytes{use=\"receiving\"}";
+    lab.wait_for_metric(receiving, |bytes| bytes >= 600_000.0)
+        .await;
     hogs[1].ask(&format!("{most}\r\n."), "452 4.3.1").await;
+    let refused = |reason: &str| {
+        format!("waypost_messages_refused_total{{listener=\"smtp-1\",reason=\"{reason}\"}}")
+    };
+    assert_eq!(lab.metric(&refused("memory")).await, 1.0);
+    assert_eq!(lab.metric(&refused("content")).await, 0.0);
     hogs[0].ask(".", "250").await;
     // With the first one gone there is room again.
     hogs[1].ask("MAIL FROM:<me@sender.test>", "250").await;
@@ -131,4 +129,75 @@ async fn a_smuggled_message_is_refused_whole() {
     }
     assert_eq!(lab.queue().await["total"], 0);
     assert_eq!(hop.connection_count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_tries_many_recipients_is_sent_away() {
+    let hop = host(2, 0, Script::accept()).await;
+    let lab = Plan::new(ZONE, hop.port())
+        .with("[limits]\nerrors_per_connection = 3\n")
+        .open()
+        .await;
+    let mut stranger = Client::connect_from(IpAddr::from([127, 0, 0, 9]), lab.smtp()).await;
+    stranger.expect("220").await;
+    stranger.ask("EHLO stranger.test", "250").await;
+    stranger.ask("MAIL FROM:<me@sender.test>", "250").await;
+    for number in 1..=3 {
+        let rcpt = format!("RCPT TO:<you{number}@dest.test>");
+        stranger.ask(&rcpt, "550 5.7.1").await;
+    }
+    stranger.ask("RCPT TO:<you4@dest.test>", "421 4.7.0").await;
+    stranger.expect_end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_comes_by_the_octet_is_cut_off() {
+    let hop = host(2, 0, Script::accept()).await;
+    let lab = Plan::new(ZONE, hop.port())
+        .with("[limits]\ncommand_timeout = \"1s\"\n")
+        .open()
+        .await;
+    let mut client = Client::connect(lab.smtp()).await;
+    client.expect("220").await;
+    let (mut reader, mut writer) = client.into_stream().into_split();
+    // Never as long silent as the limit, and never done. It ends when the relay hangs up.
+    let dribble = tokio::spawn(async move {
+        while writer.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    let mut said = Vec::new();
+    tokio::time::timeout(LIMIT, async {
+        // Hanging up on somebody who is speaking may be a reset.
+        drop(reader.read_to_end(&mut said).await);
+    })
+    .await
+    .expect("the relay hangs up");
+    assert!(said.starts_with(b"421 4.4.2"), "{said:?}");
+    dribble.await.expect("it does not panic");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_never_reads_does_not_stop_a_shutdown() {
+    let hop = host(2, 0, Script::accept()).await;
+    // Both longer than the test may take.
+    let lab = Plan::new(ZONE, hop.port())
+        .with("[limits]\ncommand_timeout = \"10m\"\nshutdown_timeout = \"10m\"\n")
+        .open()
+        .await;
+    let mut client = Client::connect(lab.smtp()).await;
+    client.expect("220").await;
+    let mut stream = client.into_stream();
+    // Replies are many times longer than this command. When all buffers are full of them the
+    // relay waits to write, reads no more, and nothing can be sent either.
+    let commands = b"HELP\r\n".repeat(10_000);
+    let patience = Duration::from_millis(500);
+    while tokio::time::timeout(patience, stream.write_all(&commands))
+        .await
+        .is_ok()
+    {}
+    tokio::time::timeout(LIMIT, lab.relay.shutdown())
+        .await
+        .expect("the relay stops");
+    drop(stream);
 }

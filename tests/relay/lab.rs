@@ -15,6 +15,9 @@ use tokio::net::TcpStream;
 /// How long anything may take that should take a moment; only waited out when it is broken.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
+/// Between two looks at what only an answer over HTTP shows.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
+
 /// The relay with its surroundings.
 pub(crate) struct Lab {
     pub(crate) dns: DnsServer,
@@ -95,6 +98,7 @@ port = {}
 connect_timeout = "1s"
 greeting_timeout = "500ms"
 command_timeout = "2s"
+{}
 [admin]
 listen = "127.0.0.1:0"
 {}"#,
@@ -194,7 +198,7 @@ impl Lab {
                 if wanted(&queue) {
                     return queue;
                 }
-                tokio::task::yield_now().await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
         };
         match tokio::time::timeout(LIMIT, waiting).await {
@@ -220,6 +224,26 @@ impl Lab {
     pub(crate) async fn wait_until_empty(&self) {
         self.wait_for_queue("an empty queue", |queue| queue["total"] == 0)
             .await;
+    }
+
+    /// Waits until the metric is as wanted.
+    pub(crate) async fn wait_for_metric(&self, name: &str, wanted: impl Fn(f64) -> bool) {
+        let waiting = async {
+            while !wanted(self.metric(name).await) {
+                tokio::time::sleep(POLL_INTERVAL).await;
+            }
+        };
+        if tokio::time::timeout(LIMIT, waiting).await.is_err() {
+            panic!("waited for {name}; it is {}", self.metric(name).await);
+        }
+    }
+
+    /// Takes this configuration instead.
+    pub(crate) async fn reload(&self, config: &str) {
+        let config = parse(self.directory.path(), config);
+        if let Err(error) = self.relay.reload(config).await {
+            panic!("the configuration is refused: {error}");
+        }
     }
 
     /// The value of a metric with exactly these labels, 0 where it has not happened.
@@ -273,14 +297,32 @@ pub(crate) struct Taken {
     pub(crate) content: bytes::Bytes,
 }
 
-/// A host on 127.0.0.`last_octet`; port 0 lets the system choose, and the others then share it.
+/// A host on 127.0.0.`last_octet`; with port 0 on one that the others can share.
 pub(crate) async fn host(last_octet: u8, port: u16, script: Script) -> Host {
     let address = IpAddr::from([127, 0, 0, last_octet]);
-    Host(
-        VirtualMx::start(address, port, script)
-            .await
-            .expect("the address is free"),
-    )
+    if port != 0 {
+        let host = VirtualMx::start(address, port, script).await;
+        return Host(host.expect("the address is free"));
+    }
+    for port in shared_ports() {
+        if let Ok(host) = VirtualMx::start(address, port, script.clone()).await {
+            return Host(host);
+        }
+    }
+    panic!("no port is free on all of the addresses");
+}
+
+/// Ports that are free on all the addresses that hosts have here. The system never gives them
+/// to anybody who lets it choose, and each test process begins somewhere else.
+fn shared_ports() -> impl Iterator<Item = u16> {
+    const FIRST: u16 = 12_000;
+    const COUNT: u16 = 16_000;
+    let begin = u16::try_from(std::process::id() * 61 % u32::from(COUNT)).expect("below COUNT");
+    let ports = (0..COUNT).map(move |step| FIRST + (begin + step) % COUNT);
+    ports.filter(|port| {
+        let mut addresses = (1..=9).map(|octet| IpAddr::from([127, 0, 0, octet]));
+        addresses.all(|address| std::net::TcpListener::bind((address, *port)).is_ok())
+    })
 }
 
 /// A step that answers with this line.
@@ -401,6 +443,16 @@ impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Client<S> {
             .expect("there is a reply");
         assert!(reply.starts_with(wanted), "wanted {wanted}, got {reply}");
         reply
+    }
+
+    /// Waits until the peer hangs up, having said nothing more.
+    pub(crate) async fn expect_end(&mut self) {
+        let mut rest = Vec::new();
+        tokio::time::timeout(LIMIT, self.stream.read_to_end(&mut rest))
+            .await
+            .expect("the peer hangs up")
+            .expect("and not by a reset");
+        assert!(rest.is_empty(), "{}", String::from_utf8_lossy(&rest));
     }
 
     async fn reply(&mut self) -> String {
