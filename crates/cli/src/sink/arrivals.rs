@@ -302,7 +302,12 @@ mod tests {
         std::fs::remove_dir_all(&place).expect("it is ours");
         assert_eq!(highest, 11);
         let arrivals = Arrivals::new(Display::Quiet, None, highest);
-        let (envelope, incoming) = (Envelope::default(), Incoming::default());
+        let envelope = Envelope {
+            reverse_path: smtp::ReversePath::Null,
+            parameters: smtp::MailParameters::default(),
+            recipients: Vec::new(),
+        };
+        let incoming = Incoming::default();
         let number = arrivals.arrived(&envelope, &incoming, "test");
         assert_eq!(number.expect("nothing is written"), 12);
         assert_eq!(arrivals.count_at(12), 1);
