@@ -333,6 +333,12 @@ impl Simulation {
         }
         self.undurable.clear();
         self.promises.clear();
+        let stats = log.stats();
+        assert_eq!(
+            (stats.corrupt_total, stats.damaged_count),
+            (0, 0),
+            "seed {seed}: damage where there is none: {stats:?}"
+        );
     }
 
     fn turns(&mut self, writer: &mut Writer, most: u64) {

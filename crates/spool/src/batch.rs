@@ -27,6 +27,10 @@ pub(crate) struct Batch {
     pub(crate) effects: Vec<Effect>,
     /// Ids whose state the batch changes: the segment of the put, or gone.
     targets: IdMap<Option<u32>>,
+    /// There was no segment for an update in this batch: no more is tried.
+    pub(crate) refuses_updates: bool,
+    /// Nor for a removal.
+    pub(crate) refuses_removals: bool,
     pub(crate) operation_count: u64,
     pub(crate) refused_full_count: u64,
     pub(crate) cost: Cost,

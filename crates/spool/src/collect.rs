@@ -11,12 +11,13 @@ use bytes::Bytes;
 
 use crate::batch::Cost;
 use crate::buffer::WriteBuffer;
-use crate::index::{Entry, Index, Place, Segment};
+use crate::index::{Entry, Place};
 use crate::queue::locked;
 use crate::read::{ReadFault, read_head, read_record};
 use crate::record::{Header, IndexEntry, Kind, UNIT_BYTES, record_bytes, to_units};
 use crate::scan::read_contents;
-use crate::segments::{Active, Emptied, Purpose};
+use crate::segments::{Active, Emptied, Purpose, solo_segment_bytes};
+use crate::victim::{next_retry, pick};
 use crate::writer::Writer;
 use crate::{RecordId, SpoolError};
 
@@ -108,7 +109,10 @@ impl Writer {
             }
             victim
         };
-        let Some(victim) = victim else { return false };
+        let Some(victim) = victim else {
+            self.settle_undead(now);
+            return false;
+        };
         // There may be another one: look again after this.
         self.collection.look_at = Some(now);
         self.begin(victim, now)
@@ -299,7 +303,7 @@ impl Writer {
             .as_ref()
             .is_some_and(|active| active.fits(bytes))
         {
-            self.rotate_survivors()?;
+            self.rotate_survivors(&header)?;
         }
         let collection = &mut self.collection;
         let active = collection
@@ -326,9 +330,15 @@ impl Writer {
         self.collection.encoded.push(Move { id, old, new });
     }
 
-    fn rotate_survivors(&mut self) -> Result<(), Fault> {
+    /// A segment for copies, the first of which is that of `header`.
+    fn rotate_survivors(&mut self, header: &Header) -> Result<(), Fault> {
         self.sync_survivors()?;
-        let size_bytes = self.store.segment_bytes();
+        // Segments may have been larger when it was accepted.
+        let size_bytes = if header.record_bytes() > self.store.largest_record_bytes() {
+            solo_segment_bytes(u64::from(header.meta_bytes), u64::from(header.body_bytes))
+        } else {
+            self.store.segment_bytes()
+        };
         let fresh = self
             .store
             .open_segment(size_bytes, Purpose::Upkeep)
@@ -456,6 +466,36 @@ impl Writer {
         }
     }
 
+    /// Finds out whether segments which could not be given back are gone by now.
+    fn settle_undead(&mut self, now: Duration) {
+        let undead: Vec<Emptied> = {
+            let index = locked(&self.shared.index);
+            let undead = index.segments.iter().filter(|(_, segment)| segment.undead);
+            undead
+                .map(|(id, segment)| Emptied::of(*id, segment))
+                .collect()
+        };
+        for emptied in undead {
+            let gone = self.store.is_gone(&emptied);
+            let mut index = locked(&self.shared.index);
+            match gone {
+                Ok(true) => index.forget_segment(emptied.id),
+                Ok(false) => {
+                    if let Some(segment) = index.segments.get_mut(&emptied.id) {
+                        segment.undead = false;
+                    }
+                    let again = now + self.shared.options.tick;
+                    self.collection.look_at.get_or_insert(again);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, name = emptied.name, "spool: still cannot give it back");
+                    let again = now + self.shared.options.tick;
+                    self.collection.look_at.get_or_insert(again);
+                }
+            }
+        }
+    }
+
     /// Another segment may be readable: this one is tried again later.
     fn put_aside(&mut self, victim: u32, now: Duration) {
         let until = now + self.shared.options.tick * UNREADABLE_TICKS;
@@ -519,45 +559,4 @@ impl Writer {
         cost.add_to(&mut stats);
         stats.copied_bytes_total += cost.written_bytes;
     }
-}
-
-/// When to look again at the first of the segments that could not be read.
-fn next_retry(index: &Index, now: Duration) -> Option<Duration> {
-    let times = index.segments.values();
-    times
-        .filter_map(|segment| segment.unreadable_until)
-        .filter(|at| *at > now && *at < Duration::MAX)
-        .min()
-}
-
-/// The segment to empty next: one whose collection was interrupted, then one
-/// without anything of use, then the emptiest.
-fn pick(index: &Index, below_percent: u8, now: Duration) -> Option<u32> {
-    let mut best = None;
-    for (id, segment) in &index.segments {
-        if segment.active || segment.undead {
-            continue;
-        }
-        let needed = index.needed_bytes(*id);
-        if needed > 0 && segment.unreadable_until.is_some_and(|until| now < until) {
-            continue;
-        }
-        let has_copies = index.has_copies(*id);
-        if !has_copies && !is_worthwhile(segment, needed, below_percent) {
-            continue;
-        }
-        let rank = (
-            !has_copies,
-            needed.saturating_mul(1000) / segment.size_bytes.max(1),
-        );
-        if best.is_none_or(|(lowest, _)| rank < lowest) {
-            best = Some((rank, *id));
-        }
-    }
-    best.map(|(_, id)| id)
-}
-
-fn is_worthwhile(segment: &Segment, needed_bytes: u64, below_percent: u8) -> bool {
-    let limit = segment.size_bytes.saturating_mul(u64::from(below_percent)) / 100;
-    needed_bytes == 0 || needed_bytes < limit
 }

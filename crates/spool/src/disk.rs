@@ -83,16 +83,23 @@ impl FileDisk {
     pub fn new(path: impl AsRef<Path>) -> io::Result<FileDisk> {
         use std::os::unix::fs::DirBuilderExt;
         let path = path.as_ref().to_path_buf();
-        if !path.is_dir() {
-            std::fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(&path)?;
-            if let Some(parent) = path
+        let missing = path.ancestors().take_while(|level| !level.is_dir());
+        let missing_count = missing.count();
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&path)?;
+        // The names of all levels that are new, and always the spool's own: an
+        // earlier start may have got no further than to create it.
+        for level in path.ancestors().take(missing_count.max(1)) {
+            let parent = level
                 .parent()
-                .filter(|parent| !parent.as_os_str().is_empty())
-            {
-                File::open(parent)?.sync_all()?;
+                .filter(|parent| !parent.as_os_str().is_empty());
+            match File::open(parent.unwrap_or(Path::new("."))) {
+                // Somebody else's, and it was there before.
+                Err(error)
+                    if missing_count == 0 && error.kind() == io::ErrorKind::PermissionDenied => {}
+                opened => opened?.sync_all()?,
             }
         }
         let directory = File::open(&path)?;
@@ -133,7 +140,7 @@ impl Disk for FileDisk {
     fn create(&self, name: &str, size_bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
         let path = self.path.join(name);
         let file = FileDisk::options().create_new(true).open(&path)?;
-        let allocated = match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, size_bytes) {
+        let allocated = match allocate(&file, size_bytes) {
             // A file system that cannot allocate: a sparse file, and writes
             // which may find the disk full. The log survives that, too.
             Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
@@ -173,6 +180,15 @@ impl Disk for FileDisk {
             u64::try_from(time.tv_sec).unwrap_or(0),
             u32::try_from(time.tv_nsec).unwrap_or(0),
         )
+    }
+}
+
+fn allocate(file: &File, size_bytes: u64) -> rustix::io::Result<()> {
+    loop {
+        match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, size_bytes) {
+            Err(rustix::io::Errno::INTR) => {}
+            other => return other,
+        }
     }
 }
 

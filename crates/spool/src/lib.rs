@@ -28,7 +28,7 @@
 //! | state | file | content | a crash leaves it | recovery |
 //! |---|---|---|---|---|
 //! | spare | `spare-ID` | means nothing | a spare | adopted, or deleted |
-//! | active | `segment-ID-STAMP` | records; what was synced is whole, behind it whole, torn or missing records | active | scanned, synced, sealed; never appended to |
+//! | active | `segment-ID-STAMP` | records; what was synced is whole, behind it whole, torn or missing records | active | scanned; what is not known to be synced is rewritten and synced, for after a failed sync it may be in memory only; sealed; never appended to |
 //! | retired | the same | as active, after a write or sync failed | retired | as active |
 //! | sealed | the same | records, index, seal: all durable before the seal was written | sealed | the index is read |
 //! | being collected | the same | as sealed or retired; some puts are also in another segment | sealed, or spare if the rename was done | the copy with the same or a newer sequence counts |
@@ -56,9 +56,9 @@
 //!
 //! A tombstone may be forgotten only when no older put of its id can be found
 //! again: its target is durably gone (or goes with it, being the same segment),
-//! and there is no other segment that may hold copies, which is one whose
-//! collection began and did not end. Left-over updates without a put mean
-//! nothing.
+//! and no other segment may hold another put of this id: a collection that began
+//! and did not end has copied it, or recovery has found it twice, or where its
+//! newest tombstone does not say. Left-over updates without a put mean nothing.
 //!
 //! # Failures
 //!
@@ -68,7 +68,14 @@
 //!   [`Options::tick`].
 //! * No space: accepts fail with [`SpoolError::Full`], while updates, removals
 //!   and collection use the reserve ([`Options::reserve_count`] preallocated
-//!   files). Every later accept tries again.
+//!   files); the last of it is for removals and collection alone. Of changes
+//!   that cannot be written the last of each id waits. Every later accept tries
+//!   again.
+//! * The power goes while a sector is written: what had been synced is in
+//!   other sectors of 512 bytes. A disk which garbles more than that around a
+//!   write it has not finished is not provided for.
+//! * A block cannot be read when the log is opened: it is left out and reported
+//!   as damage; with many of them the log is not opened.
 //! * A live record is corrupt: whoever reads it is told
 //!   ([`SpoolError::Corrupt`]), it is counted, and its file is never used again.
 //! * An accept that failed may be live after a crash that came before the
@@ -80,6 +87,7 @@
 //! 32 B and the 8 B id for each live record, in hash maps: 45 to 80 MB for a
 //! million. Bodies only until their batch is written.
 
+mod backlog;
 mod batch;
 mod buffer;
 mod collect;
@@ -100,6 +108,7 @@ mod shared;
 mod spool;
 mod stage;
 mod stats;
+mod victim;
 mod writer;
 
 pub use disk::{Disk, DiskFile, FileDisk};

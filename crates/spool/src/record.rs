@@ -32,6 +32,10 @@ pub(crate) const SEAL_BYTES: usize = 48;
 /// Records begin at multiples of this; places are counted in it.
 pub(crate) const UNIT_BYTES: u64 = 8;
 
+/// What a disk writes whole or garbles whole. What has been synced shares no
+/// sector with what is written after it.
+pub(crate) const SECTOR_BYTES: u64 = 512;
+
 const VERSION: u8 = 1;
 const SEAL_MAGIC: u64 = u64::from_le_bytes(*b"WPSEAL01");
 

@@ -1,16 +1,22 @@
 //! Finding out what a segment holds: from its index, or record by record.
 
+use std::collections::BTreeSet;
 use std::io;
 
 use crate::buffer::read_exact_at;
 use crate::disk::DiskFile;
 use crate::record::{
-    ENTRY_BYTES, HEADER_BYTES, Header, IndexEntry, SEAL_BYTES, Seal, UNIT_BYTES, decode_index,
-    head_crc, to_units,
+    ENTRY_BYTES, HEADER_BYTES, Header, IndexEntry, SEAL_BYTES, SECTOR_BYTES, Seal, UNIT_BYTES,
+    decode_index, head_crc, to_units,
 };
 
 /// Bytes read at a time.
 const CHUNK_BYTES: u64 = 1 << 20;
+/// What is left out around a place that cannot be read.
+const BLOCK_BYTES: u64 = 4 << 10;
+/// With more such places in one file the disk is not well, and the mail in it
+/// must not be given up.
+const MOST_BAD_BLOCKS: usize = 64;
 
 /// What a segment holds.
 #[derive(Debug, Default)]
@@ -55,8 +61,14 @@ pub(crate) fn read_contents(
     }
     // The seal says that all of it was durable.
     let mut contents = scan(file, stamp, size_bytes, end_bytes.min(size_bytes))?;
-    contents.damaged = true;
-    contents.damage_count += 1;
+    let complete = contents.entries.len() == seal.entry_count as usize;
+    if complete && contents.damage_count == 0 {
+        // The power went while the index was written: it can be made again.
+        contents.damaged = seal.damaged;
+    } else {
+        contents.damaged = true;
+        contents.damage_count += 1;
+    }
     Ok(contents)
 }
 
@@ -65,8 +77,12 @@ fn read_seal(file: &dyn DiskFile, stamp: u64, size_bytes: u64) -> io::Result<Opt
         return Ok(None);
     };
     let mut raw = [0u8; SEAL_BYTES];
-    read_exact_at(file, &mut raw, at)?;
-    Ok(Seal::decode(&raw, stamp))
+    match read_exact_at(file, &mut raw, at) {
+        Ok(()) => Ok(Seal::decode(&raw, stamp)),
+        // The scan finds out what can be read.
+        Err(error) if is_bad_block(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn read_index(
@@ -80,11 +96,19 @@ fn read_index(
         return Ok(None);
     }
     let mut raw = vec![0u8; length];
-    read_exact_at(file, &mut raw, start)?;
+    match read_exact_at(file, &mut raw, start) {
+        Err(error) if is_bad_block(&error) => return Ok(None),
+        read => read?,
+    }
     if crc32fast::hash(&raw) != seal.index_crc {
         return Ok(None);
     }
     Ok(decode_index(&raw))
+}
+
+/// EIO: these bytes cannot be read, others perhaps can.
+fn is_bad_block(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }
 
 /// A record that was found, and whether its body is whole.
@@ -92,6 +116,18 @@ struct Found {
     offset: u64,
     header: Header,
     whole: bool,
+}
+
+impl Found {
+    /// How far the segment had been synced when this was written.
+    fn told_bytes(&self) -> u64 {
+        u64::from(self.header.durable_units) * UNIT_BYTES
+    }
+
+    /// What is between `end` and this record is only the rest of a sector.
+    fn follows_a_sync_at(&self, end: u64) -> bool {
+        self.told_bytes() == end && self.offset == end.next_multiple_of(SECTOR_BYTES)
+    }
 }
 
 /// Looks for records from the first byte to the last.
@@ -110,6 +146,7 @@ fn scan(
         size_bytes,
         start: 0,
         bytes: Vec::new(),
+        bad_blocks: BTreeSet::new(),
     };
     let mut found: Vec<Found> = Vec::new();
     let mut offset = 0;
@@ -123,22 +160,27 @@ fn scan(
             None => offset = candidate + UNIT_BYTES,
         }
     }
-    Ok(sort_out(&found, durable_bytes))
+    let mut contents = sort_out(&found, durable_bytes);
+    if !window.bad_blocks.is_empty() {
+        contents.damaged = true;
+        contents.damage_count += window.bad_blocks.len() as u64;
+    }
+    Ok(contents)
 }
 
 /// Tells damage from unfinished writes: each record says how much of the
 /// segment had been synced before it was written, and what had been synced
 /// cannot be unfinished.
 fn sort_out(found: &[Found], durable_bytes: u64) -> Contents {
-    let told = found
-        .iter()
-        .map(|record| u64::from(record.header.durable_units) * UNIT_BYTES);
-    let durable = told.max().unwrap_or(0).max(durable_bytes);
+    let told = found.iter().map(Found::told_bytes).max().unwrap_or(0);
+    let durable = told.max(durable_bytes);
     let mut contents = Contents::default();
     let mut expected = 0;
+    let mut last_end = 0;
     for record in found {
         let end = record.offset + record.header.record_bytes();
-        if record.offset > expected {
+        last_end = end.max(last_end);
+        if record.offset > expected && !record.follows_a_sync_at(expected) {
             note_hole(&mut contents, expected, record.offset, durable);
         }
         if !record.whole {
@@ -158,10 +200,12 @@ fn sort_out(found: &[Found], durable_bytes: u64) -> Contents {
         });
         expected = expected.max(end);
     }
-    if expected < durable {
+    // Where an index begins may be a little behind the last record.
+    if expected < told || expected.next_multiple_of(SECTOR_BYTES) < durable {
         note_hole(&mut contents, expected, durable, durable);
     }
-    contents.end_bytes = expected;
+    // Behind all of it, so that no index is written over what is broken.
+    contents.end_bytes = last_end.max(durable);
     contents.durable_bytes = durable;
     contents.damaged = contents.damage_count > 0;
     contents
@@ -181,6 +225,8 @@ struct Window<'a> {
     size_bytes: u64,
     start: u64,
     bytes: Vec<u8>,
+    /// Blocks that cannot be read, taken for zeros.
+    bad_blocks: BTreeSet<u64>,
 }
 
 impl Window<'_> {
@@ -197,10 +243,34 @@ impl Window<'_> {
                 0,
             );
             self.start = offset;
-            read_exact_at(self.file, &mut self.bytes, offset)?;
+            self.read(offset)?;
         }
         let from = (offset - self.start) as usize;
         Ok(Some(&self.bytes[from..from + length as usize]))
+    }
+
+    /// Fills the window. Where the disk fails it goes on block by block.
+    fn read(&mut self, offset: u64) -> io::Result<()> {
+        match read_exact_at(self.file, &mut self.bytes, offset) {
+            Err(error) if is_bad_block(&error) => {}
+            read => return read,
+        }
+        let mut at = 0;
+        while at < self.bytes.len() {
+            let block = (offset + at as u64) / BLOCK_BYTES;
+            let block_end = ((block + 1) * BLOCK_BYTES - offset) as usize;
+            let end = block_end.min(self.bytes.len());
+            let part = &mut self.bytes[at..end];
+            match read_exact_at(self.file, part, offset + at as u64) {
+                Err(error) if is_bad_block(&error) && self.bad_blocks.len() < MOST_BAD_BLOCKS => {
+                    part.fill(0);
+                    self.bad_blocks.insert(block);
+                }
+                read => read?,
+            }
+            at = end;
+        }
+        Ok(())
     }
 
     /// The next place from `offset` on where a header with `stamp` may be.

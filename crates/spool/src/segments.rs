@@ -7,7 +7,8 @@ use crate::buffer::write_all_at;
 use crate::disk::{Disk, DiskFile};
 use crate::index::{Segment, spread};
 use crate::record::{
-    ENTRY_BYTES, Header, IndexEntry, SEAL_BYTES, Seal, encode_index, record_bytes, to_units,
+    ENTRY_BYTES, Header, IndexEntry, SEAL_BYTES, SECTOR_BYTES, Seal, encode_index, record_bytes,
+    to_units,
 };
 use crate::{Options, SpoolError};
 
@@ -65,7 +66,7 @@ pub(crate) struct Active {
     pub(crate) name: String,
     pub(crate) file: Arc<dyn DiskFile>,
     pub(crate) size_bytes: u64,
-    /// Where the next record goes.
+    /// End of the last record.
     pub(crate) end_bytes: u64,
     /// How far it is known to be on disk.
     pub(crate) durable_bytes: u64,
@@ -76,7 +77,17 @@ impl Active {
     /// Whether a record of this size fits, and its place in the index too.
     pub(crate) fn fits(&self, bytes: u64) -> bool {
         let index_bytes = ((self.entries.len() + 1) * ENTRY_BYTES + SEAL_BYTES) as u64;
-        self.end_bytes + bytes + index_bytes <= self.size_bytes
+        let end_bytes = (self.next_bytes() + bytes).next_multiple_of(SECTOR_BYTES);
+        end_bytes + index_bytes <= self.size_bytes
+    }
+
+    /// Where the next record goes: behind a sync in a sector of its own.
+    fn next_bytes(&self) -> u64 {
+        if self.is_dirty() {
+            self.end_bytes
+        } else {
+            self.end_bytes.next_multiple_of(SECTOR_BYTES)
+        }
     }
 
     pub(crate) fn is_dirty(&self) -> bool {
@@ -85,6 +96,7 @@ impl Active {
 
     /// Takes the next place for a record; returns it in units.
     pub(crate) fn append(&mut self, header: &Header) -> (u32, u32) {
+        self.end_bytes = self.next_bytes();
         let offset_units = to_units(self.end_bytes);
         let units = to_units(header.record_bytes());
         self.entries.push(IndexEntry {
@@ -126,19 +138,20 @@ pub(crate) fn seal(
     damaged: bool,
 ) -> io::Result<u64> {
     let index = encode_index(entries);
+    let index_at = end_bytes.next_multiple_of(SECTOR_BYTES);
     let seal = Seal {
         stamp,
-        index_units: to_units(end_bytes),
+        index_units: to_units(index_at),
         entry_count: u32::try_from(entries.len()).expect("fewer records than units"),
         index_crc: crc32fast::hash(&index),
         damaged,
     };
     let seal_at = size_bytes - SEAL_BYTES as u64;
-    if end_bytes + index.len() as u64 > seal_at {
+    if index_at + index.len() as u64 > seal_at {
         return Err(io::ErrorKind::StorageFull.into());
     }
     file.sync_data()?;
-    write_all_at(file, &index, end_bytes)?;
+    write_all_at(file, &index, index_at)?;
     write_all_at(file, &seal.encode(), seal_at)?;
     file.sync_data()?;
     Ok((index.len() + SEAL_BYTES) as u64)
@@ -170,7 +183,9 @@ impl Emptied {
 pub(crate) enum Purpose {
     /// New mail: must leave the reserve alone.
     Accept,
-    /// Removals, updates, collection: what makes room in the end.
+    /// Newer metadata: leaves the last spare of the reserve alone.
+    Update,
+    /// Removals and collection: what makes room in the end.
     Upkeep,
 }
 
@@ -190,6 +205,8 @@ pub(crate) struct SegmentStore {
     spares: Vec<Spare>,
     next_id: u32,
     disk_bytes: u64,
+    /// A segment whose name could not be made durable. It is the next one.
+    unnamed: Option<Active>,
 }
 
 impl SegmentStore {
@@ -204,6 +221,7 @@ impl SegmentStore {
             spares: Vec::new(),
             next_id: 1,
             disk_bytes: 0,
+            unnamed: None,
         }
     }
 
@@ -301,25 +319,43 @@ impl SegmentStore {
         if purpose == Purpose::Accept {
             self.keep_reserve()?;
         }
+        let fresh = match self.unnamed.take() {
+            Some(unnamed) if unnamed.size_bytes == size_bytes => unnamed,
+            Some(unnamed) => {
+                self.discard(&unnamed);
+                self.new_segment(size_bytes, purpose)?
+            }
+            None => self.new_segment(size_bytes, purpose)?,
+        };
+        match self.disk.sync_directory() {
+            Ok(()) => Ok(fresh),
+            Err(error) => {
+                self.unnamed = Some(fresh);
+                Err(SpoolError::from_io("sync the directory", &error))
+            }
+        }
+    }
+
+    fn new_segment(&mut self, size_bytes: u64, purpose: Purpose) -> Result<Active, SpoolError> {
         let id = self.new_id()?;
         let stamp = spread(self.seed ^ spread(u64::from(id)));
         let name = segment_name(id, stamp);
         let usual = size_bytes == self.segment_bytes;
+        let untouched = match purpose {
+            Purpose::Accept => usize::MAX,
+            Purpose::Update => 1,
+            Purpose::Upkeep => 0,
+        };
         let file = if usual && self.spares.len() > self.reserve_count {
             self.rename_spare(&name)?
         } else {
             match self.create(&name, size_bytes) {
-                Err(SpoolError::Full)
-                    if usual && purpose == Purpose::Upkeep && !self.spares.is_empty() =>
-                {
+                Err(SpoolError::Full) if usual && self.spares.len() > untouched => {
                     self.rename_spare(&name)?
                 }
                 created => created?,
             }
         };
-        self.disk
-            .sync_directory()
-            .map_err(|error| SpoolError::from_io("sync the directory", &error))?;
         Ok(Active {
             id,
             stamp,
@@ -332,6 +368,17 @@ impl SegmentStore {
         })
     }
 
+    /// Deletes a file that nothing was written to.
+    fn discard(&mut self, segment: &Active) {
+        match self.disk.remove(&segment.name) {
+            Ok(()) => self.disk_bytes -= segment.size_bytes,
+            Err(error) => {
+                // The next open finds it empty.
+                tracing::warn!(%error, name = segment.name, "spool: cannot delete an empty file");
+            }
+        }
+    }
+
     fn rename_spare(&mut self, name: &str) -> Result<Arc<dyn DiskFile>, SpoolError> {
         let spare = self.spares.pop().expect("the caller has seen a spare");
         match self.disk.rename(&spare.name, name) {
@@ -341,6 +388,28 @@ impl SegmentStore {
                 Err(SpoolError::from_io("rename a spare", &error))
             }
         }
+    }
+
+    /// Whether a segment that could not be given back is gone by now; if so, for
+    /// good.
+    ///
+    /// # Errors
+    /// Those of the disk: it is still uncertain.
+    pub(crate) fn is_gone(&mut self, segment: &Emptied) -> io::Result<bool> {
+        let names = self.disk.list()?;
+        if names.contains(&segment.name) {
+            return Ok(false);
+        }
+        self.disk.sync_directory()?;
+        let spare = spare_name(segment.id);
+        if !names.contains(&spare) {
+            return Ok(true);
+        }
+        self.spares.push(Spare {
+            name: spare,
+            file: segment.file.clone(),
+        });
+        Ok(true)
     }
 
     /// Gives a segment's file back: as a spare, as evidence, or to the file
@@ -373,13 +442,14 @@ impl SegmentStore {
 
 /// The largest record that fits into a segment of this size.
 pub(crate) fn largest_record_bytes(segment_bytes: u64) -> u64 {
-    segment_bytes - (ENTRY_BYTES + SEAL_BYTES) as u64
+    let content = segment_bytes - (ENTRY_BYTES + SEAL_BYTES) as u64;
+    content - content % SECTOR_BYTES
 }
 
 /// The size of a file for one record that fits into no ordinary segment.
 pub(crate) fn solo_segment_bytes(meta_bytes: u64, body_bytes: u64) -> u64 {
-    let content = record_bytes(meta_bytes, body_bytes) + (ENTRY_BYTES + SEAL_BYTES) as u64;
-    content.next_multiple_of(4096)
+    let record_bytes = record_bytes(meta_bytes, body_bytes).next_multiple_of(SECTOR_BYTES);
+    (record_bytes + (ENTRY_BYTES + SEAL_BYTES) as u64).next_multiple_of(4096)
 }
 
 #[cfg(test)]

@@ -114,19 +114,18 @@ impl Writer {
         }
     }
 
-    /// Encodes what was put off before, then `operations`. All of them are in the
-    /// batch, put off or answered when this returns, whatever it returns.
+    /// Encodes what was put off before, as far as a batch goes, then `operations`.
+    /// All of them are in the batch, put off or answered when this returns,
+    /// whatever it returns.
     pub(crate) fn fill(
         &mut self,
         batch: &mut Batch,
         operations: Vec<Operation>,
         now: Duration,
     ) -> Result<(), SpoolError> {
-        let mut broken = None;
-        let backlog = std::mem::take(&mut self.backlog);
-        let backlog = backlog.into_iter().map(Operation::Lazy);
+        let mut broken = self.fill_from_backlog(batch, now).err();
         let mut reserve = None;
-        for operation in backlog.chain(operations) {
+        for operation in operations {
             if let Some(error) = &broken {
                 self.put_off(batch, operation, error);
                 continue;
@@ -138,7 +137,7 @@ impl Writer {
                         .clone();
                     self.stage_accept(batch, accept, ready)
                 }
-                Operation::Lazy(lazy) => self.stage_lazy(batch, lazy, now),
+                Operation::Lazy(lazy) => self.stage_in_order(batch, lazy, now),
                 Operation::Flush(receipt) => {
                     batch.flushes.push(receipt);
                     Ok(())
@@ -153,6 +152,54 @@ impl Writer {
         match broken {
             Some(error) => Err(error),
             None => Ok(()),
+        }
+    }
+
+    fn fill_from_backlog(&mut self, batch: &mut Batch, now: Duration) -> Result<(), SpoolError> {
+        let mut left = self.shared.options.batch_count.max(1);
+        while left > 0 {
+            let next = self
+                .backlog
+                .pop(!batch.refuses_removals, !batch.refuses_updates);
+            let Some(lazy) = next else { break };
+            self.stage_lazy(batch, lazy, now)?;
+            left -= 1;
+        }
+        Ok(())
+    }
+
+    /// A change that came in just now: behind those of its id which wait, and a
+    /// removal before all updates that do.
+    fn stage_in_order(
+        &mut self,
+        batch: &mut Batch,
+        lazy: Lazy,
+        now: Duration,
+    ) -> Result<(), SpoolError> {
+        let id = lazy.id();
+        let waits = match &lazy {
+            Lazy::Update { .. } => !self.backlog.is_empty(),
+            Lazy::Remove { .. } => batch.refuses_removals || self.backlog.has_removal(id),
+        };
+        if waits {
+            self.keep_for_later(lazy);
+            return Ok(());
+        }
+        if let Some(obsolete) = self.backlog.take_update(id) {
+            self.shared.queue.settle(&[obsolete]);
+        }
+        self.stage_lazy(batch, lazy, now)
+    }
+
+    /// Puts a change into the backlog.
+    pub(crate) fn keep_for_later(&mut self, lazy: Lazy) {
+        let id = lazy.id();
+        let superseded = self.backlog.push(lazy);
+        if let Some(change) = superseded.change {
+            self.shared.queue.settle(&[change]);
+        }
+        if let Some(segment) = superseded.copy_in {
+            locked(&self.shared.index).note_copy(segment, id);
         }
     }
 
@@ -217,7 +264,12 @@ impl Writer {
         if matches!(error, SpoolError::Full | SpoolError::Failed { .. }) {
             batch.refused_full_count += u64::from(*error == SpoolError::Full);
             let now = self.shared.disk.now();
-            self.health.refused(error.clone(), now, Duration::ZERO);
+            // To ask for room is cheap; a disk that fails is left alone for a while.
+            let pause = match error {
+                SpoolError::Full => Duration::ZERO,
+                _ => self.shared.options.tick,
+            };
+            self.health.refused(error.clone(), now, pause);
         }
     }
 
@@ -227,10 +279,6 @@ impl Writer {
         lazy: Lazy,
         now: Duration,
     ) -> Result<(), SpoolError> {
-        if !self.backlog.is_empty() {
-            self.backlog.push(lazy);
-            return Ok(());
-        }
         let live = batch.target(&locked(&self.shared.index), lazy.id());
         let target = match &lazy {
             Lazy::Remove { target, .. } => live.or(*target),
@@ -249,7 +297,11 @@ impl Writer {
             } => Draft::update(*id, *due_at_ms, meta),
             Lazy::Remove { id, .. } => Draft::tombstone(*id, target),
         };
-        match self.stage(batch, &draft, Purpose::Upkeep) {
+        let purpose = match &lazy {
+            Lazy::Update { .. } => Purpose::Update,
+            Lazy::Remove { .. } => Purpose::Upkeep,
+        };
+        match self.stage(batch, &draft, purpose) {
             Ok(place) => {
                 let (effect, lazy) = settled_form(lazy, target, place);
                 batch.push(effect);
@@ -258,11 +310,13 @@ impl Writer {
             }
             Err(Unstaged::Refused(error)) => {
                 self.health.refused(error, now, self.shared.options.tick);
-                self.backlog.push(lazy);
+                batch.refuses_updates = true;
+                batch.refuses_removals |= purpose == Purpose::Upkeep;
+                self.keep_for_later(lazy);
                 Ok(())
             }
             Err(Unstaged::Broken(error)) => {
-                self.backlog.push(lazy);
+                self.keep_for_later(lazy);
                 Err(error)
             }
         }
@@ -276,7 +330,13 @@ impl Writer {
         purpose: Purpose,
     ) -> Result<Place, Unstaged> {
         let bytes = draft.record_bytes();
-        if !self.main.as_ref().is_some_and(|main| main.fits(bytes)) {
+        // While there is no spare left, updates leave half of the last segment to
+        // removals: they make room, and updates do not.
+        let is_last = purpose == Purpose::Update && self.store.spare_count() == 0;
+        let fits = |main: &Active| {
+            main.fits(bytes) && (!is_last || main.end_bytes + bytes <= main.size_bytes / 2)
+        };
+        if !self.main.as_ref().is_some_and(fits) {
             let size_bytes = self.store.segment_bytes();
             let fresh = self
                 .store
@@ -342,7 +402,7 @@ impl Writer {
             Err(error) => {
                 // It may be on the disk all the same: buried like any other
                 // refused accept.
-                self.backlog.push(Lazy::Remove {
+                self.keep_for_later(Lazy::Remove {
                     id: draft.id,
                     ticket: 0,
                     target: Some(solo.id),

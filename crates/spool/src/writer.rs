@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::SpoolError;
+use crate::backlog::Backlog;
 use crate::batch::{Batch, Cost, Staged};
 use crate::buffer::WriteBuffer;
 use crate::collect::Collection;
@@ -43,7 +44,7 @@ pub struct Writer {
     pub(crate) buffer: WriteBuffer,
     pub(crate) collection: Collection,
     /// Changes that must be written before anything else.
-    pub(crate) backlog: Vec<Lazy>,
+    pub(crate) backlog: Backlog,
     /// Changes that are written but not known to be durable, in the form in
     /// which they would be written again.
     pub(crate) unsynced: Vec<Lazy>,
@@ -71,7 +72,7 @@ impl Writer {
             main: None,
             buffer: WriteBuffer::default(),
             collection: Collection::default(),
-            backlog: Vec::new(),
+            backlog: Backlog::default(),
             unsynced: Vec::new(),
             health: Health::default(),
             sequence,
@@ -335,17 +336,23 @@ impl Writer {
         tracing::error!(%error, "spool: a batch failed; going on in a fresh segment");
         self.buffer.clear();
         self.retire_main();
-        let mut backlog = std::mem::take(&mut self.unsynced);
-        self.shared.queue.unsettle(&backlog);
-        backlog.append(&mut batch.lazies);
+        let mut lost = std::mem::take(&mut self.unsynced);
+        self.shared.queue.unsettle(&lost);
+        lost.append(&mut batch.lazies);
         // Their records may have reached the disk all the same.
-        backlog.extend(batch.accepts.iter().map(|accept| Lazy::Remove {
+        lost.extend(batch.accepts.iter().map(|accept| Lazy::Remove {
             id: accept.id,
             ticket: 0,
             target: Some(accept.segment),
         }));
-        backlog.append(&mut self.backlog);
-        self.backlog = backlog;
+        // What waits already was called after these.
+        let mut waiting = std::mem::take(&mut self.backlog);
+        for lazy in lost {
+            self.keep_for_later(lazy);
+        }
+        while let Some(lazy) = waiting.pop(true, true) {
+            self.keep_for_later(lazy);
+        }
         self.dirty_since = None;
         let now = self.shared.disk.now();
         self.health
@@ -380,7 +387,7 @@ impl Writer {
                 batch.refused_full_count += u64::from(*error == SpoolError::Full);
                 accept.receipt.resolve(Err(error.clone()));
             }
-            Operation::Lazy(lazy) => self.backlog.push(lazy),
+            Operation::Lazy(lazy) => self.keep_for_later(lazy),
             Operation::Flush(receipt) => batch.flushes.push(receipt),
             Operation::Close(receipt) => self.closing = Some(receipt),
         }
@@ -463,7 +470,9 @@ impl Writer {
     /// Closes the log: everything durable, the open segments sealed, so that the
     /// next open need not scan them.
     fn finish(&mut self, receipt: ReceiptSender) {
-        if !self.backlog.is_empty() {
+        let mut left = usize::MAX;
+        while !self.backlog.is_empty() && self.backlog.len() < left {
+            left = self.backlog.len();
             self.commit(Vec::new(), self.shared.disk.now());
         }
         let mut batch = Batch::default();
