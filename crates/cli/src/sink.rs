@@ -36,11 +36,10 @@ pub(crate) struct SinkArgs {
     /// Wait this long before the reply to each message, as in 200ms, 3s, 1m.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     delay: Option<Duration>,
-    /// What to answer: PHASE[:PATTERN]=ACTION[;times=N][;every=N][;delay=TIME]; the first rule that
-    /// applies decides.
+    /// What to answer, as in 'rcpt:*@bad.example=550 5.1.1 no such user'; --help has it all.
     #[arg(long = "rule", value_name = "RULE", long_help = RULE_HELP)]
     rules: Vec<String>,
-    /// Read more rules from a TOML file: [[rule]] with at, match, reply, times, every, delay.
+    /// Read more rules from a TOML file: tables `rule` with at, match, reply, times, every, delay.
     #[arg(long, value_name = "FILE")]
     script: Option<PathBuf>,
     /// Write each message, its envelope before it, to a file of its own in this directory; the
