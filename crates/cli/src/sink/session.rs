@@ -49,6 +49,7 @@ pub(super) async fn drive(stream: TcpStream, client: SocketAddr, sink: &Sink) ->
         stream,
         client,
         incoming: None,
+        is_last: false,
         is_enough: false,
     };
     let result = connection.serve().await;
