@@ -142,6 +142,12 @@ impl Writer {
             return true;
         }
         match read_contents(&*file, stamp, size_bytes, durable_bytes) {
+            Ok(contents) if contents.unreadable_count > 0 => {
+                // There may be tombstones in them.
+                tracing::error!(segment = victim, "spool: a segment has unreadable blocks");
+                self.put_aside(victim, now);
+                false
+            }
             Ok(contents) => {
                 if contents.damaged {
                     self.shared.note_corrupt(victim);

@@ -14,9 +14,9 @@ use crate::record::{
 const CHUNK_BYTES: u64 = 1 << 20;
 /// What is left out around a place that cannot be read.
 const BLOCK_BYTES: u64 = 4 << 10;
-/// With more such places in one file the disk is not well, and the mail in it
-/// must not be given up.
-const MOST_BAD_BLOCKS: usize = 64;
+/// With more such places in one file, or more than an eighth of it, the disk is
+/// not well today, and the mail in it must not be given up.
+const MOST_BAD_BLOCKS: u64 = 64;
 
 /// What a segment holds.
 #[derive(Debug, Default)]
@@ -32,6 +32,9 @@ pub(crate) struct Contents {
     pub(crate) damaged: bool,
     /// Broken places found just now.
     pub(crate) damage_count: u64,
+    /// Of these, blocks that the disk refuses to read. There may be anything in
+    /// them.
+    pub(crate) unreadable_count: u64,
     /// Bytes of unfinished writes, left out.
     pub(crate) torn_bytes: u64,
 }
@@ -163,7 +166,8 @@ fn scan(
     let mut contents = sort_out(&found, durable_bytes);
     if !window.bad_blocks.is_empty() {
         contents.damaged = true;
-        contents.damage_count += window.bad_blocks.len() as u64;
+        contents.unreadable_count = window.bad_blocks.len() as u64;
+        contents.damage_count += contents.unreadable_count;
     }
     Ok(contents)
 }
@@ -255,6 +259,7 @@ impl Window<'_> {
             Err(error) if is_bad_block(&error) => {}
             read => return read,
         }
+        let most = (self.size_bytes / BLOCK_BYTES / 8).clamp(1, MOST_BAD_BLOCKS);
         let mut at = 0;
         while at < self.bytes.len() {
             let block = (offset + at as u64) / BLOCK_BYTES;
@@ -262,9 +267,12 @@ impl Window<'_> {
             let end = block_end.min(self.bytes.len());
             let part = &mut self.bytes[at..end];
             match read_exact_at(self.file, part, offset + at as u64) {
-                Err(error) if is_bad_block(&error) && self.bad_blocks.len() < MOST_BAD_BLOCKS => {
-                    part.fill(0);
+                Err(error) if is_bad_block(&error) => {
                     self.bad_blocks.insert(block);
+                    if self.bad_blocks.len() as u64 > most {
+                        return Err(error);
+                    }
+                    part.fill(0);
                 }
                 read => read?,
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use spool::{Options, Receipt, RecordId, SegmentLog, Spool, Turn, Writer};
+use spool::{Options, Receipt, RecordId, SegmentLog, Spool, SpoolError, Turn, Writer};
 use testkit::sim_disk::SimDisk;
 
 /// Seven records with [`BODY_BYTES`] fill a segment of this size.
@@ -206,4 +206,83 @@ fn what_a_failed_sync_lost_is_not_believed_by_the_next_life() {
         let stored = life.log.read_meta(RecordId(1)).expect("it is live");
         assert_eq!(&*stored.meta, b"newer", "seed {seed}");
     }
+}
+
+#[test]
+fn while_a_disk_is_full_removals_come_before_updates() {
+    let disk = SimDisk::new(5);
+    let mut life = Life::open(&disk, 1 << 20);
+    life.take(1..=40);
+    disk.set_capacity(0);
+    // Far more newer metadata than the reserve has room for, and again.
+    for due in 0..200 {
+        for id in 1..=40 {
+            let meta = Bytes::from(vec![due as u8; 500]);
+            let updated = life.log.update(RecordId(id), due, meta);
+            updated.expect("the log is open");
+        }
+        if due % 10 == 0 {
+            life.turns(3);
+        }
+    }
+    life.remove(1..=39);
+    life.turns(60);
+    life.flush();
+    life.assert_live(&[40], "with room made");
+    let stored = life.log.read_meta(RecordId(40)).expect("it is live");
+    assert_eq!((stored.due_at_ms, stored.meta.len()), (199, 500));
+    assert_eq!(life.log.stats().pending_count, 0, "{:?}", life.log.stats());
+    life.end(SimDisk::power_cut);
+    let life = Life::open(&disk, 1 << 20);
+    life.assert_live(&[40], "after a power cut");
+}
+
+#[test]
+fn a_smaller_segment_size_leaves_large_records_to_files_of_their_own() {
+    let disk = SimDisk::new(6);
+    let large = Options {
+        segment_bytes: 64 << 10,
+        seed: 1,
+        ..Options::default()
+    };
+    let opened = SegmentLog::open_stepped(Arc::new(disk.clone()), large);
+    let (log, mut writer) = opened.expect("the disk is healthy");
+    let body = |id: u64| Bytes::from(vec![id as u8; 20_000]);
+    let accept = |id| log.accept(RecordId(id), 0, Bytes::new(), vec![body(id)]);
+    let mut accepted: Vec<Receipt> = (1..=4).map(accept).collect();
+    writer.turn();
+    for id in 1..=2 {
+        log.remove(RecordId(id)).expect("the log is open");
+    }
+    accepted.push(log.flush());
+    writer.turn();
+    for mut receipt in accepted {
+        assert_eq!(receipt.try_result(), Some(Ok(())));
+    }
+    disk.kill();
+    drop((log, writer));
+    let mut life = Life::open(&disk, 1 << 20);
+    life.turns(20);
+    assert!(
+        life.log.stats().collected_total > 0,
+        "{:?}",
+        life.log.stats()
+    );
+    life.end(SimDisk::power_cut);
+    let life = Life::open(&disk, 1 << 20);
+    assert_eq!(life.live_ids(), [3, 4]);
+    for id in 3..=4 {
+        let read = life.log.read_body(RecordId(id)).expect("it is live");
+        assert!(read.concat() == body(id), "another body of {id}");
+    }
+}
+
+#[test]
+fn a_writer_that_is_gone_shows() {
+    let life = Life::open(&SimDisk::new(7), 1);
+    assert!(!life.log.stats().failed);
+    drop(life.writer);
+    assert!(life.log.stats().failed);
+    let mut refused = life.log.accept(RecordId(1), 0, Bytes::new(), vec![]);
+    assert_eq!(refused.try_result(), Some(Err(SpoolError::Closed)));
 }

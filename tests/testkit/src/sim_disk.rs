@@ -3,7 +3,8 @@
 //! save, space runs out, bits flip. Everything follows from a seed.
 //!
 //! What it assumes, as the log does: a sector of 512 bytes is usually written
-//! whole (now and then one is not), directory operations are journalled in
+//! whole (now and then one ends up as garbage, what it held before included, and
+//! its neighbours as they were), directory operations are journalled in
 //! their order, and what a sync reported as done stays.
 
 mod inode;
@@ -71,19 +72,24 @@ fn apply(names: &mut BTreeMap<String, u64>, change: &NameChange) {
     }
 }
 
-/// Faults to come; each counts down calls of its kind: `Some(0)` fails the next.
+/// Faults to come; each counts down calls of its kind: `Some(0)` fails the next,
+/// and if they persist, all after it.
 #[derive(Default)]
 struct Faults {
     sync_in: Option<u64>,
     write_in: Option<u64>,
     directory_in: Option<u64>,
+    read_in: Option<u64>,
     cut_in: Option<u64>,
+    persist: bool,
 }
 
-fn strikes(countdown: &mut Option<u64>) -> bool {
+fn strikes(countdown: &mut Option<u64>, persists: bool) -> bool {
     match countdown {
         Some(0) => {
-            *countdown = None;
+            if !persists {
+                *countdown = None;
+            }
             true
         }
         Some(left) => {
@@ -181,6 +187,17 @@ impl SimDisk {
     /// The sync of the directory after `count` more of them fails.
     pub fn fail_directory_sync_after(&self, count: u64) {
         self.state().faults.directory_in = Some(count);
+    }
+
+    /// The read after `count` more of them fails.
+    pub fn fail_read_after(&self, count: u64) {
+        self.state().faults.read_in = Some(count);
+    }
+
+    /// Whether a fault that has struck strikes again at every further call of its
+    /// kind, until [`clear_faults`](SimDisk::clear_faults).
+    pub fn set_faults_persist(&self, persist: bool) {
+        self.state().faults.persist = persist;
     }
 
     /// The power goes after `count` more operations that change something.
@@ -289,7 +306,7 @@ impl State {
     fn change(&mut self, life: u64) -> io::Result<()> {
         self.alive(life)?;
         self.operation_count += 1;
-        if strikes(&mut self.faults.cut_in) {
+        if strikes(&mut self.faults.cut_in, false) {
             self.power_is_cut = true;
             return Err(eio());
         }
@@ -444,7 +461,8 @@ impl Disk for SimDisk {
         let mut state = self.state();
         let life = state.life;
         state.change(life)?;
-        if strikes(&mut state.faults.directory_in) {
+        let persist = state.faults.persist;
+        if strikes(&mut state.faults.directory_in, persist) {
             return Err(eio());
         }
         state.names_on_medium = state.names.clone();
@@ -473,6 +491,10 @@ impl DiskFile for SimFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut state = self.disk.state();
         state.alive(self.life)?;
+        let persist = state.faults.persist;
+        if strikes(&mut state.faults.read_in, persist) {
+            return Err(eio());
+        }
         let State { chance, inodes, .. } = &mut *state;
         let inode = inodes
             .get_mut(&self.inode)
@@ -496,7 +518,8 @@ impl DiskFile for SimFile {
         state.alive(self.life)?;
         // A power cut in the middle of a write leaves some of it.
         let cut = state.change(self.life);
-        let failed = strikes(&mut state.faults.write_in);
+        let persist = state.faults.persist;
+        let failed = strikes(&mut state.faults.write_in, persist);
         let offset = offset as usize;
         let room = state.room(self.inode, offset, bytes.len());
         if room == 0 && !bytes.is_empty() {
@@ -528,7 +551,8 @@ impl DiskFile for SimFile {
         let mut state = self.disk.state();
         state.change(self.life)?;
         state.sync_count += 1;
-        let failed = strikes(&mut state.faults.sync_in);
+        let persist = state.faults.persist;
+        let failed = strikes(&mut state.faults.sync_in, persist);
         let State { chance, inodes, .. } = &mut *state;
         let inode = inodes
             .get_mut(&self.inode)

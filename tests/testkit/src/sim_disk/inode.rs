@@ -61,6 +61,21 @@ impl Inode {
         }
     }
 
+    /// A sector that was being written is neither old nor new.
+    fn garble(&mut self, sector: usize, chance: &mut Chance) {
+        let start = sector * SECTOR_BYTES;
+        let end = (start + SECTOR_BYTES).min(self.medium.len());
+        let torn_at = start + chance.below((end - start) as u64) as usize;
+        for byte in &mut self.medium[torn_at..end] {
+            *byte = chance.bits() as u8;
+        }
+        if chance.one_in(2) {
+            for byte in &mut self.medium[start..torn_at] {
+                *byte = chance.bits() as u8;
+            }
+        }
+    }
+
     /// Decides what of the unsynced reaches the medium.
     pub(super) fn settle(&mut self, chance: &mut Chance) {
         // All, nothing, or a mixture: the extremes are what real disks do most.
@@ -74,11 +89,10 @@ impl Inode {
             while at < offset + bytes.len() {
                 let end = ((at / SECTOR_BYTES + 1) * SECTOR_BYTES).min(offset + bytes.len());
                 if chance.below(4) < kept_of_four {
-                    let torn = chance
-                        .one_in(16)
-                        .then(|| chance.below((end - at) as u64) as usize);
-                    let end = at + torn.unwrap_or(end - at);
                     self.medium[at..end].copy_from_slice(&bytes[at - offset..end - offset]);
+                    if chance.one_in(16) {
+                        self.garble(at / SECTOR_BYTES, chance);
+                    }
                 }
                 at = end;
             }
