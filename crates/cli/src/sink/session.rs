@@ -49,7 +49,6 @@ pub(super) async fn drive(stream: TcpStream, client: SocketAddr, sink: &Sink) ->
         stream,
         client,
         incoming: None,
-        is_last: false,
         is_enough: false,
     };
     let result = connection.serve().await;
