@@ -24,6 +24,9 @@ use crate::{RecordId, SpoolError};
 /// So many ticks a segment that could not be read is left alone.
 const UNREADABLE_TICKS: u32 = 60;
 
+/// Copies are synced after as many bytes as so many steps copy.
+const SYNC_STEPS: u64 = 4;
+
 /// The state of collection.
 #[derive(Default)]
 pub(crate) struct Collection {
@@ -175,7 +178,15 @@ impl Writer {
         let result = self.copy_some(&mut drain);
         let done = drain.next >= drain.entries.len();
         self.collection.drain = Some(drain);
-        result.and_then(|()| self.write_copies()).map(|()| done)
+        result?;
+        self.write_copies()?;
+        // Little by little: accepts wait for the same disk.
+        let limit = self.shared.options.collect_step_bytes * SYNC_STEPS;
+        let survivors = self.collection.survivors.as_ref();
+        if survivors.is_some_and(|active| active.end_bytes - active.durable_bytes >= limit) {
+            self.sync_survivors()?;
+        }
+        Ok(done)
     }
 
     fn copy_some(&mut self, drain: &mut Drain) -> Result<(), Fault> {
