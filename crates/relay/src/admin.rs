@@ -116,9 +116,7 @@ pub fn bind_control(spool: &Path) -> io::Result<UnixListener> {
 }
 
 async fn metrics(State(state): State<AdminState>) -> Response {
-    if let Err(busy) = refresh_gauges(&state).await {
-        return busy;
-    }
+    refresh_gauges(&state).await;
     state.metrics.run_upkeep();
     let text = state.metrics.render();
     (
@@ -151,13 +149,13 @@ async fn readyz(State(state): State<AdminState>) -> Response {
     }
 }
 
-async fn refresh_gauges(state: &AdminState) -> Result<(), Response> {
-    if let Some(numbers) = ask(&state.core, Question::Counts).await? {
+/// Where the queue does not answer its gauges keep their last values; the rest matters most then.
+async fn refresh_gauges(state: &AdminState) {
+    if let Ok(Some(numbers)) = ask(&state.core, Question::Counts).await {
         telemetry::queue_gauges(&numbers);
     }
     telemetry::spool_gauges(&state.core.spool.stats());
     telemetry::core_gauges(&state.core, &state.dns_hits);
-    Ok(())
 }
 
 /// Asks the single writer of queue state; nothing when it has stopped.

@@ -243,6 +243,7 @@ impl Relay {
         self.ready.store(false, Ordering::Release);
         let limit = self.core.settings.load().config.limits.shutdown_timeout;
         // Both at once: a client that dawdles must not cost deliveries their time.
+        self.core.draining.cancel();
         self.stop_intake.cancel();
         self.stop_delivery.cancel();
         self.sessions.close();
@@ -300,8 +301,14 @@ impl Relay {
         let mut dispatch = Dispatch::new(Arc::clone(&self.core), scheduler, receiver, work);
         let recovered = dispatch.recover();
         tracing::info!(messages = recovered, "queue loaded");
-        self.dispatcher
-            .spawn(dispatch.run(self.stop_delivery.clone()));
+        let (stop, ended) = (self.stop_delivery.clone(), self.delivery_ended.clone());
+        let ready = Arc::clone(&self.ready);
+        self.dispatcher.spawn(async move {
+            // Also when it panics.
+            let _ended = ended.drop_guard();
+            dispatch.run(stop).await;
+            ready.store(false, Ordering::Release);
+        });
         self.dispatcher.close();
         let (core, stop) = (Arc::clone(&self.core), self.stop_rest.clone());
         self.rest.spawn(async move {
@@ -366,6 +373,7 @@ fn assemble(
         outgoing: Arc::new(Semaphore::new(outgoing)),
         outgoing_open: Arc::new(AtomicUsize::new(0)),
         dispatch,
+        draining: CancellationToken::new(),
         cut: CancellationToken::new(),
     }
 }
@@ -402,4 +410,28 @@ async fn open_spool(config: &Config) -> Result<Arc<dyn Spool>, StartError> {
         .unwrap_or(Err(SpoolError::Closed))
         .map_err(fault)?;
     Ok(Arc::new(log))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_end_of_delivery_does_not_go_unnoticed() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let text = "hostname = \"relay.test\"\nlisten = [\"127.0.0.1:0\"]\n\
+            smarthost = \"127.0.0.1:9\"\nspool = \"spool\"\n\
+            [storage]\nsegment_size = \"1MiB\"\n[admin]\nlisten = \"127.0.0.1:0\"\n";
+        let config = Config::parse(text, directory.path().join("waypost.toml"));
+        let config = config.unwrap_or_else(|errors| panic!("{errors}"));
+        let relay = Relay::start(config, Clock::system())
+            .await
+            .expect("it starts");
+        assert!(relay.ready.load(Ordering::Acquire));
+        // As when the dispatcher ends by itself.
+        relay.stop_delivery.cancel();
+        let noticed = tokio::time::timeout(Duration::from_secs(30), relay.failed()).await;
+        assert!(noticed.is_ok());
+        relay.shutdown().await;
+    }
 }

@@ -49,6 +49,9 @@ pub struct Profile {
     /// A socket of this process takes connections for it. A listener that came with a reload
     /// has none before the restart.
     pub is_bound: bool,
+    /// No mail is taken until the restart: a reload took the listener's name away, and plugins
+    /// that are asked by the name of the listener would be passed by.
+    pub is_closed: bool,
 }
 
 impl std::fmt::Debug for Settings {
@@ -100,6 +103,8 @@ pub struct Core {
     pub outgoing_open: Arc<AtomicUsize>,
     /// The way to the single writer of queue state.
     pub dispatch: mpsc::Sender<Input>,
+    /// Cancelled when the relay begins to stop: what is received now is for the next start.
+    pub draining: CancellationToken,
     /// Cancelled when the spool is about to close: work that could not be recorded ends.
     pub cut: CancellationToken,
 }
@@ -126,8 +131,9 @@ impl Core {
     /// otherwise.
     pub async fn accept(&self, message: QueuedMessage, content: Content) -> Result<(), SpoolError> {
         let id = message.id;
-        // Nobody would deliver it before the next start.
-        if self.dispatch.is_closed() {
+        // Delivery has ended by itself: nobody would deliver it before somebody notices. In a
+        // drain the dispatcher may end first, and the message waits for the next start.
+        if self.dispatch.is_closed() && !self.draining.is_cancelled() {
             return Err(SpoolError::Closed);
         }
         let due_at = message.due_at().unwrap_or(message.received_at);

@@ -27,6 +27,8 @@ use crate::{routing, store};
 const BATCH: usize = 256;
 /// Longest sleep: a clock that was set is noticed this soon.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+/// Rest of a message whose bounce cannot be made.
+const UNTOLD_REST_MS: u64 = 6 * 60 * 60 * 1000;
 /// Messages read from the spool at a time.
 const LOADS: usize = 16;
 
@@ -427,12 +429,26 @@ impl Dispatch {
         let Some(waiting) = self.waiting.remove(&id) else {
             return;
         };
+        let mut rested = false;
         for action in waiting.actions {
+            rested |= matches!(action, Action::Rest { .. });
             match action {
-                Action::Save { .. } | Action::Remove { .. } if waiting.untold => {}
+                // Behind a rest it is an operator who wants it gone, told or not.
+                Action::Remove { id } if waiting.untold && !rested => self.keep_untold(id),
+                Action::Save { .. } if waiting.untold && !rested => {}
                 action => self.perform(action),
             }
         }
+    }
+
+    /// A message that is over, but whose sender could not be told: it stays in the spool, where
+    /// an operator can see and remove it, and is tried again much later.
+    fn keep_untold(&mut self, id: QueueId) {
+        self.core.cache.remove(id);
+        let now = self.core.now();
+        let due_at = now.plus_ms(UNTOLD_REST_MS);
+        let event = Event::Recovered { id, due_at };
+        self.scheduler.apply(event, now, &mut self.actions);
     }
 }
 

@@ -249,6 +249,10 @@ impl Dialogue {
     fn decide_mail(&mut self) -> Answer {
         // A pipelined group may end one content and begin the next.
         self.content_since = None;
+        if self.profile.is_closed {
+            let text = "This listener is being moved: try again later";
+            return Answer::Reply(Reply::new(421, (4, 3, 2), text));
+        }
         if self.started.elapsed() >= self.settings.config.limits.session_timeout {
             return Answer::Reply(Reply::new(
                 421,

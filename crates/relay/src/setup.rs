@@ -98,6 +98,7 @@ fn profile(config: &Config, listener: &ListenerConfig) -> Profile {
         listener: listener.clone(),
         server: Arc::new(server),
         is_bound: true,
+        is_closed: false,
     }
 }
 
@@ -106,13 +107,19 @@ fn profile(config: &Config, listener: &ListenerConfig) -> Profile {
 /// Sockets live until the restart, whatever a reload says of names and addresses. One whose
 /// name and address are both in the new configuration takes its new relay control from there;
 /// any other keeps its old one, because what stands under its name or its address now may be
-/// meant for another network. Limits and TLS are the new ones in either case.
+/// meant for another network. Limits and TLS are the new ones in either case. Where plugins are
+/// chosen by the name of the listener, a socket whose name is gone takes no mail at all: it would
+/// pass them by.
 pub(crate) fn keep_bound(new: &mut Settings, old: &Settings) {
     let bound = old.profiles.iter().filter(|profile| profile.is_bound);
     let bound: Vec<ListenerConfig> = bound.map(|profile| profile.listener.clone()).collect();
     let is_same = |one: &ListenerConfig, other: &ListenerConfig| {
         one.name == other.name && one.address == other.address
     };
+    let links = new.chain.links().iter().chain(old.chain.links());
+    let by_listener = links.fold(false, |any, link| {
+        any | !link.config.filter.listeners.is_empty()
+    });
     let mut profiles = Vec::with_capacity(bound.len());
     for listener in &new.config.listeners {
         profiles.push(Arc::new(Profile {
@@ -132,10 +139,14 @@ pub(crate) fn keep_bound(new: &mut Settings, old: &Settings) {
         tracing::warn!(
             listener = listener.name,
             address = %listener.address,
+            takes_mail = !by_listener,
             "this listener was renamed, moved or removed: its socket stays open with its old \
              name and relay_from until the restart"
         );
-        profiles.push(Arc::new(profile(&new.config, &listener)));
+        profiles.push(Arc::new(Profile {
+            is_closed: by_listener,
+            ..profile(&new.config, &listener)
+        }));
     }
     new.address_rules = address_rules(&new.config, &profiles);
     new.profiles = profiles;

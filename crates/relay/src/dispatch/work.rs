@@ -82,7 +82,10 @@ pub(super) async fn attempt(
 
 /// Reads a message's record.
 pub(super) async fn load(core: Arc<Core>, loads: Arc<Semaphore>, id: QueueId) {
-    let _turn = loads.acquire_owned().await;
+    let _turn = tokio::select! {
+        turn = loads.acquire_owned() => turn,
+        () = core.draining.cancelled() => return,
+    };
     let spool = Arc::clone(&core.spool);
     let read = tokio::task::spawn_blocking(move || {
         let stored = spool.read_meta(RecordId(id.get()))?;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use mx::{DeliveryPlan, PlanFailure, TlsPolicy};
+use plugin::FailureReason;
 use queue::{Deferral, Disposition};
 use smtp::{Domain, Reply};
 
@@ -101,8 +102,14 @@ impl Draft {
             "routing plugin {} failed: {}",
             link.config.name, failure.reason
         );
+        // That no turn came is our own overload, maybe of another plugin's making: no reason to
+        // bounce mail or to pass this plugin by.
+        let on_error = match failure.reason {
+            FailureReason::Busy => OnError::Defer,
+            _ => link.on_error(),
+        };
         self.calls.push(CallTrace::failed(link, failure));
-        match link.on_error() {
+        match on_error {
             OnError::Continue => return self,
             OnError::Defer => {
                 let deferral = Deferral::local(Reply::new(451, (4, 3, 0), text));
