@@ -192,7 +192,7 @@ fn retry(section: &mut Section<'_>) -> (Vec<Duration>, u8) {
 pub(super) fn storage(mut section: Section<'_>, directory: PathBuf) -> StorageConfig {
     let default = spool::Options::default();
     let segment_size_bytes =
-        section.size("segment_size", default.segment_bytes, 4 * KIB..=4096 * MIB);
+        section.size("segment_size", default.segment_bytes, 4 * KIB..=1024 * MIB);
     let batch_count = section.count("batch", default.batch_count, 1..=1_000_000);
     let batch_size_bytes = section.size("batch_size", default.batch_bytes, KIB..=1024 * MIB);
     let spare_segments_count = section.count("spare_segments", default.spare_count, 0..=10_000);
