@@ -70,6 +70,25 @@ async fn two_destinations_share_a_single_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_single_connection_goes_from_hand_to_hand() {
+    const EACH: usize = 10;
+    let only = host(2, 0, Script::accept()).await;
+    let keys = "connections = 1\nidle_timeout = \"10m\"";
+    let plan = Plan::new(&one_host(), only.port()).delivery(keys);
+    let plan = plan.with("[queue]\ninitial_concurrency = 20\n");
+    let lab = plan.open().await;
+    let send = async |name: &str| {
+        for number in 0..EACH {
+            lab.send(&format!("{name}{number}@dest.test")).await;
+        }
+    };
+    tokio::join!(send("a"), send("b"), send("c"), send("d"));
+    only.wait_for_messages(4 * EACH, LIMIT).await;
+    lab.wait_until_empty().await;
+    assert_eq!(only.connection_count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_takes_few_recipients_gets_several_transactions() {
     let full = says("452 4.5.3 too many recipients");
     let script = Script::accept()

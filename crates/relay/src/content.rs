@@ -3,7 +3,8 @@
 //!
 //! Both have a limit. Over the first, new content is refused with 452 4.3.1; over the second,
 //! an accepted message is simply not kept and its first attempt reads it from the spool. What is
-//! read back has an allowance of its own, and over it the attempt waits.
+//! read back has an allowance of its own: it is taken when a host is there to send to, for one
+//! transaction, and over it the attempt waits a while.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};

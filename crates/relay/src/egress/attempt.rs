@@ -11,16 +11,15 @@ use queue::{
     AttemptOutcome, AttemptRecord, Deferral, DeferralKind, QueuedMessage, RecipientOutcome,
 };
 use smtp::{Reply, Stage, TransactionOutcome};
-use tokio::sync::OwnedSemaphorePermit;
 
-use super::target::{NoFreeConnection, Parcel, Target};
+use super::target::{NotTried, Parcel, Target};
 use crate::addresses;
 use crate::clock::{self, Stopwatch};
-use crate::content::Content;
-use crate::core::{self, Core, Settings};
+use crate::core::{Core, Settings};
 
-/// Longest attempt over all its hosts. Every single reply has its own time-out, and a message
-/// has many replies: a host that uses up each of them would hold a place in the queue for days.
+/// After this long no other host, address or transaction is begun. One that is under way goes on:
+/// every reply of it has a time-out of its own, and so has every block of the content, and a peer
+/// that is slow and honest would be cut each time at the same place.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(60 * 60);
 /// What is kept of a reply's text, in octets: it is stored for every recipient.
 const TEXT_LIMIT_BYTES: usize = 512;
@@ -34,36 +33,11 @@ pub async fn attempt(
     plan: &DeliveryPlan,
 ) -> AttemptOutcome {
     let watch = Stopwatch::start();
-    let mut run = Run::new(core, message, recipients);
-    match content(core, message).await {
-        Ok((content, _room)) => {
-            let work = run.try_hosts(plan, &content);
-            if tokio::time::timeout(ATTEMPT_LIMIT, work).await.is_err() {
-                run.too_long();
-            }
-        }
-        Err(error) => {
-            tracing::error!(id = %message.id, %error, "cannot read a message's content");
-            let reply = Reply::new(451, (4, 3, 0), "The message cannot be read from the spool");
-            run.excuse = Deferral::local(reply);
-        }
-    }
+    let mut run = Run::new(core, message, recipients, watch);
+    run.try_hosts(plan).await;
     let outcome = run.finish(destination, watch.elapsed_ms());
     report(core, message, destination, &outcome, watch);
     outcome
-}
-
-/// The content, and the room that it takes where it comes from the spool.
-async fn content(
-    core: &Core,
-    message: &QueuedMessage,
-) -> Result<(Content, Option<OwnedSemaphorePermit>), spool::SpoolError> {
-    if let Some(content) = core.cache.get(message.id) {
-        return Ok((content, None));
-    }
-    let room = core.cache.reading.take(message.size_bytes).await;
-    let content = core::read_content(&core.spool, message.id).await?;
-    Ok((content, room))
 }
 
 /// What is known for one recipient.
@@ -82,6 +56,7 @@ struct Run<'a> {
     settings: Arc<Settings>,
     message: &'a QueuedMessage,
     recipients: &'a [u32],
+    watch: Stopwatch,
     /// One for each recipient, in their order.
     fates: Vec<Fate>,
     /// What becomes of those of whom no host has said anything.
@@ -100,12 +75,18 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(core: &'a Arc<Core>, message: &'a QueuedMessage, recipients: &'a [u32]) -> Self {
+    fn new(
+        core: &'a Arc<Core>,
+        message: &'a QueuedMessage,
+        recipients: &'a [u32],
+        watch: Stopwatch,
+    ) -> Self {
         Self {
             core,
             settings: core.settings.load_full(),
             message,
             recipients,
+            watch,
             fates: vec![Fate::Open(None); recipients.len()],
             excuse: Deferral::local(Reply::new(451, (4, 4, 0), "No host was tried")),
             unreachable: None,
@@ -121,7 +102,7 @@ impl<'a> Run<'a> {
     /// Candidates that the world named with equal preference are looked up together: if one of
     /// them is this relay, all of them and all less preferred are out (RFC 5321 section 5.1),
     /// in whatever order chance has put them. Others stay: somebody we know named them.
-    async fn try_hosts(&mut self, plan: &DeliveryPlan, content: &Content) {
+    async fn try_hosts(&mut self, plan: &DeliveryPlan) {
         let limit = self.settings.config.delivery.hosts_limit_count;
         let mut rest = &plan.candidates[..plan.candidates.len().min(limit)];
         let mut loops = false;
@@ -137,7 +118,7 @@ impl<'a> Run<'a> {
                 continue;
             }
             for (candidate, found) in group.iter().zip(found) {
-                if !self.try_host(candidate, found, content).await {
+                if !self.try_host(candidate, found).await {
                     return;
                 }
             }
@@ -161,17 +142,18 @@ impl<'a> Run<'a> {
     }
 
     /// Tries a host's addresses in turn. False when the attempt is over.
-    async fn try_host(&mut self, candidate: &Candidate, found: Found, content: &Content) -> bool {
+    async fn try_host(&mut self, candidate: &Candidate, found: Found) -> bool {
         let limit = self.settings.config.delivery.addresses_limit_count;
         for address in self.targets(candidate, found) {
-            if self.dialled == limit {
+            if self.dialled == limit || self.is_too_long() {
                 return false;
             }
-            let Ok(another_address) = self.try_address(candidate, address, content).await else {
-                self.unknown = true;
-                let reply = Reply::new(451, (4, 3, 2), "There is no free outgoing connection");
-                self.excuse = Deferral::local(reply);
-                return false;
+            let another_address = match self.try_address(candidate, address).await {
+                Ok(another_address) => another_address,
+                Err(why) => {
+                    self.excuse = Deferral::local(why.reply());
+                    return false;
+                }
             };
             if self.open().is_empty() {
                 return false;
@@ -228,8 +210,7 @@ impl<'a> Run<'a> {
         &mut self,
         candidate: &Candidate,
         address: SocketAddr,
-        content: &Content,
-    ) -> Result<bool, NoFreeConnection> {
+    ) -> Result<bool, NotTried> {
         let before = (self.host.take(), self.address.take(), self.stage);
         self.host = Some(candidate.endpoint.to_string());
         self.address = Some(address);
@@ -245,22 +226,29 @@ impl<'a> Run<'a> {
         };
         let mut open = self.open();
         let mut another_address = false;
+        let mut is_tried = false;
         while !open.is_empty() {
+            if is_tried && self.is_too_long() {
+                break;
+            }
             let positions = open.iter().filter_map(|&at| self.recipients.get(at));
             let parcel = Parcel {
                 message: self.message,
                 recipients: &positions.copied().collect::<Vec<u32>>(),
-                content,
             };
             match target.deliver(&parcel).await {
                 Ok(outcome) => {
+                    is_tried = true;
                     another_address = outcome.try_next_host && outcome.stage <= Stage::Greeting;
                     open = self.take(&open, outcome);
                 }
-                Err(error) => {
-                    (self.host, self.address, self.stage) = before;
-                    self.dialled -= 1;
-                    return Err(error);
+                Err(why) => {
+                    // What went before at this address did happen.
+                    if !is_tried {
+                        (self.host, self.address, self.stage) = before;
+                        self.dialled -= 1;
+                    }
+                    return Err(why);
                 }
             }
         }
@@ -319,11 +307,15 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn too_long(&mut self) {
-        let reply = Reply::new(451, (4, 4, 2), "The attempt took too long");
-        for at in self.open() {
-            self.fates[at] = Fate::Open(Some(Deferral::remote(reply.clone())));
+    /// The attempt has taken its time. What the hosts have said stands; who has heard nothing of
+    /// any learns this.
+    fn is_too_long(&mut self) -> bool {
+        let is_too_long = self.watch.elapsed() >= ATTEMPT_LIMIT;
+        if is_too_long {
+            let reply = Reply::new(451, (4, 4, 2), "The attempt took too long");
+            self.excuse = Deferral::local(reply);
         }
+        is_too_long
     }
 
     fn finish(self, destination: &str, duration_ms: u64) -> AttemptOutcome {

@@ -3,19 +3,24 @@
 //! The key is the whole route, computed by the relay: a message may use a connection only if
 //! it would have opened exactly the same one. Connections over their idle time are closed by a
 //! sweep; over the limit the one that has been idle longest goes. While somebody waits for a place
-//! among the outgoing connections none is kept: an idle one would starve him.
+//! among the outgoing connections none is kept: it goes to whoever waits for the same route, first
+//! come first served, and else it is closed, so that its place is free for another route.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mx::{Endpoint, Protocol, TlsPolicy};
 use smtp::Domain;
+use tokio::sync::oneshot;
 
 use super::connection::Connection;
 use crate::clock::Stopwatch;
+
+/// After every so many messages a connection makes way for those who wait for other routes: a
+/// busy destination would else keep all the places to itself.
+const TURN_MESSAGE_COUNT: u32 = 16;
 
 /// Everything that distinguishes one outgoing connection from another.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -36,27 +41,61 @@ pub struct RouteKey {
     pub ehlo: Domain,
 }
 
-/// The idle connections.
+/// The idle connections, and those who wait for one.
 #[derive(Debug, Default)]
 pub struct Pool {
-    idle: Mutex<Shelf>,
-    waiting: AtomicUsize,
-}
-
-/// Somebody waits for a place among the outgoing connections; until it is dropped.
-#[derive(Debug)]
-pub struct Waiter<'a>(&'a AtomicUsize);
-
-impl Drop for Waiter<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
+    shelf: Mutex<Shelf>,
 }
 
 #[derive(Debug, Default)]
 struct Shelf {
     by_route: HashMap<RouteKey, Vec<Idle>>,
     count: usize,
+    /// Whoever waits for a place, by the route that he wants; the first to come stands first.
+    waiting: HashMap<RouteKey, VecDeque<Waiting>>,
+    waiting_count: usize,
+    /// Told apart by a number that is never given twice.
+    last_ticket: u64,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    ticket: u64,
+    hand_over: oneshot::Sender<Box<Connection>>,
+}
+
+/// Somebody waits for a place among the outgoing connections, or for a connection on this very
+/// route; until it is dropped.
+#[derive(Debug)]
+pub struct Waiter<'a> {
+    pool: &'a Pool,
+    key: &'a RouteKey,
+    ticket: u64,
+    handed: oneshot::Receiver<Box<Connection>>,
+}
+
+impl Waiter<'_> {
+    /// The connection that another message has no more use for, when there is one.
+    pub async fn handed(&mut self) -> Box<Connection> {
+        match (&mut self.handed).await {
+            Ok(connection) => connection,
+            // Not before the wait is over.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Ends the wait; gives the connection that came all the same.
+    #[must_use]
+    pub fn leave(mut self) -> Option<Box<Connection>> {
+        self.pool.shelf().forget(self.key, self.ticket);
+        self.handed.try_recv().ok()
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.pool.shelf().forget(self.key, self.ticket);
+    }
 }
 
 #[derive(Debug)]
@@ -77,8 +116,32 @@ impl Pool {
         }
     }
 
-    /// Keeps a connection; gives back the one that had to make room for it, or itself where it
-    /// cannot be kept.
+    /// As [`take`](Self::take); where there is none, begins to wait for one in the same breath,
+    /// so that none goes past him who waits.
+    ///
+    /// # Errors
+    /// There is none; with the wait.
+    pub fn take_or_wait<'a>(&'a self, key: &'a RouteKey) -> Result<Box<Connection>, Waiter<'a>> {
+        loop {
+            let mut shelf = self.shelf();
+            let Some(connection) = shelf.pop(key) else {
+                let (ticket, handed) = shelf.enlist(key);
+                return Err(Waiter {
+                    pool: self,
+                    key,
+                    ticket,
+                    handed,
+                });
+            };
+            drop(shelf);
+            if !connection.is_stale() {
+                return Ok(connection);
+            }
+        }
+    }
+
+    /// Hands a connection to whoever waits for it, or keeps it; gives back the one that had to
+    /// make room for it, or itself where it cannot be kept.
     pub fn put(
         &self,
         key: RouteKey,
@@ -86,8 +149,8 @@ impl Pool {
         limit: usize,
     ) -> Option<Box<Connection>> {
         let mut shelf = self.shelf();
-        // Under the lock: who begins to wait after this finds the connection on the shelf.
-        if limit == 0 || self.waiting.load(Ordering::Acquire) > 0 {
+        let connection = shelf.hand_over(&key, connection)?;
+        if limit == 0 || shelf.waiting_count > 0 {
             return Some(connection);
         }
         let evicted = if shelf.count >= limit {
@@ -101,14 +164,6 @@ impl Pool {
         });
         shelf.count += 1;
         evicted
-    }
-
-    /// Begins to wait for a place among the outgoing connections, before looking for an idle
-    /// one to [evict](Self::evict).
-    #[must_use]
-    pub fn wait(&self) -> Waiter<'_> {
-        self.waiting.fetch_add(1, Ordering::AcqRel);
-        Waiter(&self.waiting)
     }
 
     /// Takes out the connection that has been idle longest.
@@ -143,7 +198,7 @@ impl Pool {
     }
 
     fn shelf(&self) -> MutexGuard<'_, Shelf> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -157,6 +212,57 @@ impl Shelf {
         let idle = idle?;
         self.count -= 1;
         Some(idle.connection)
+    }
+
+    fn enlist(&mut self, key: &RouteKey) -> (u64, oneshot::Receiver<Box<Connection>>) {
+        let (hand_over, handed) = oneshot::channel();
+        self.last_ticket += 1;
+        let ticket = self.last_ticket;
+        let row = self.waiting.entry(key.clone()).or_default();
+        row.push_back(Waiting { ticket, hand_over });
+        self.waiting_count += 1;
+        (ticket, handed)
+    }
+
+    /// Whoever has this ticket waits no longer, if he still did.
+    fn forget(&mut self, key: &RouteKey, ticket: u64) {
+        let Some(row) = self.waiting.get_mut(key) else {
+            return;
+        };
+        let before = row.len();
+        row.retain(|waiting| waiting.ticket != ticket);
+        self.waiting_count -= before - row.len();
+        if row.is_empty() {
+            self.waiting.remove(key);
+        }
+    }
+
+    /// Gives the connection back where nobody waits for it, or others have waited long enough.
+    fn hand_over(
+        &mut self,
+        key: &RouteKey,
+        connection: Box<Connection>,
+    ) -> Option<Box<Connection>> {
+        let Some(row) = self.waiting.get_mut(key) else {
+            return Some(connection);
+        };
+        let has_had_its_turn = connection.message_count.is_multiple_of(TURN_MESSAGE_COUNT);
+        if has_had_its_turn && self.waiting_count > row.len() {
+            return Some(connection);
+        }
+        let mut left = Some(connection);
+        while let Some(unclaimed) = left.take() {
+            let Some(first) = row.pop_front() else {
+                left = Some(unclaimed);
+                break;
+            };
+            self.waiting_count -= 1;
+            left = first.hand_over.send(unclaimed).err();
+        }
+        if row.is_empty() {
+            self.waiting.remove(key);
+        }
+        left
     }
 
     fn evict_oldest(&mut self) -> Option<Box<Connection>> {

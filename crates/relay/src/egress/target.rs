@@ -6,27 +6,27 @@ use std::sync::Arc;
 use mx::{Candidate, TlsPolicy};
 use queue::QueuedMessage;
 use smtp::{
-    Cause, ClientTransaction, ForwardPath, HostFailure, Recipient, Stage, TransactionOutcome,
+    Cause, ClientTransaction, ForwardPath, HostFailure, Recipient, Reply, Stage, TransactionOutcome,
 };
+use spool::SpoolError;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::connection::{Connection, Terms, failed};
 use super::pool::RouteKey;
 use crate::content::{self, Content};
-use crate::core::{Core, Settings};
+use crate::core::{self, Core, Settings};
 
 /// What is to be sent: a message to some of its recipients.
 pub(super) struct Parcel<'a> {
     pub(super) message: &'a QueuedMessage,
     /// Places in the message's list of recipients.
     pub(super) recipients: &'a [u32],
-    pub(super) content: &'a Content,
 }
 
 impl Parcel<'_> {
     /// Made anew for every connection that is tried; nearly always there is one.
-    fn transaction(&self) -> ClientTransaction {
+    fn transaction(&self, content: &Content) -> ClientTransaction {
         let listed = self.recipients.iter().filter_map(|&position| {
             let recipient = self.message.recipients.get(position as usize)?;
             Some(Recipient {
@@ -38,7 +38,7 @@ impl Parcel<'_> {
             reverse_path: self.message.reverse_path.clone(),
             parameters: self.message.parameters.clone(),
             recipients: listed.collect(),
-            size_bytes: content::size_bytes(self.content),
+            size_bytes: content::size_bytes(content),
         }
     }
 }
@@ -51,9 +51,31 @@ pub(super) struct Target<'a> {
     pub(super) address: SocketAddr,
 }
 
-/// All outgoing connections are in use, and none became free in time. No fault of the host's.
-#[derive(Debug)]
-pub(super) struct NoFreeConnection;
+/// Why a transaction was not begun. No fault of the host's.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotTried {
+    /// All outgoing connections are in use, and none became free in time.
+    #[error("There is no free outgoing connection")]
+    NoFreeConnection,
+    /// So much content is being sent that no room for this message became free in time.
+    #[error("There is no room for the content of the message")]
+    NoRoom,
+    /// The spool does not give the content.
+    #[error("The message cannot be read from the spool")]
+    Unreadable(#[source] SpoolError),
+}
+
+impl NotTried {
+    /// What the recipients wait for.
+    pub(super) fn reply(&self) -> Reply {
+        let detail = match self {
+            Self::NoFreeConnection => (4, 3, 2),
+            Self::NoRoom => (4, 3, 1),
+            Self::Unreadable(_) => (4, 3, 0),
+        };
+        Reply::new(451, detail, self.to_string())
+    }
+}
 
 /// Why there is no connection.
 enum NotOpened {
@@ -61,12 +83,20 @@ enum NotOpened {
     Host(Cause),
 }
 
+/// What a new message may go out on.
+enum Place {
+    /// Nobody's: a connection can be opened.
+    Free(OwnedSemaphorePermit),
+    /// With a connection that is open on the same route.
+    Open(Box<Connection>),
+}
+
 impl Target<'_> {
     /// Sends the message there.
     pub(super) async fn deliver(
         &self,
         parcel: &Parcel<'_>,
-    ) -> Result<TransactionOutcome, NoFreeConnection> {
+    ) -> Result<TransactionOutcome, NotTried> {
         let outcome = self.deliver_with(&self.candidate.tls, parcel).await?;
         // RFC 7435: opportunistic TLS that does not come about is no reason not to deliver. The
         // broken connection is of no use any more; a new one goes without.
@@ -85,40 +115,78 @@ impl Target<'_> {
         &self,
         tls: &TlsPolicy,
         parcel: &Parcel<'_>,
-    ) -> Result<TransactionOutcome, NoFreeConnection> {
+    ) -> Result<TransactionOutcome, NotTried> {
         let key = self.key(tls);
-        if let Some(mut connection) = self.core.pool.take(&key) {
-            let transaction = parcel.transaction();
-            let outcome = connection.deliver(transaction, parcel.content).await;
-            if !was_stale(&outcome) {
+        let mut idle = self.core.pool.take(&key);
+        loop {
+            let connection = match idle.take() {
+                Some(connection) => Ok(connection),
+                None => self.open(tls, &key).await,
+            };
+            let mut connection = match connection {
+                Ok(connection) => connection,
+                Err(NotOpened::NoFree) => return Err(NotTried::NoFreeConnection),
+                Err(NotOpened::Host(cause)) => {
+                    self.core.meters.out_failed.increment(1);
+                    return Ok(failed(cause, parcel.recipients.len()));
+                }
+            };
+            // Not before: who is still being dialled would take the room from those who answer.
+            let (content, room) = match self.content(parcel.message).await {
+                Ok(content) => content,
+                Err(why) => {
+                    part_with(connection);
+                    return Err(why);
+                }
+            };
+            let is_reused = connection.message_count > 0;
+            let transaction = parcel.transaction(&content);
+            let outcome = connection.deliver(transaction, &content).await;
+            drop((content, room));
+            if is_reused && was_stale(&outcome) {
+                // The server had closed it, or was about to: that is no failure of the host, and
+                // nothing of the message has been sent. It ends: each time one connection less
+                // is left of those that others have opened.
+                continue;
+            }
+            if is_reused {
                 self.core.meters.out_reused.increment(1);
-                self.keep(key, connection, &outcome);
-                return Ok(outcome);
             }
-            // The server had closed it, or was about to: that is no failure of the host, and
-            // nothing of the message has been sent.
+            self.keep(key, connection, &outcome);
+            return Ok(outcome);
         }
-        match self.open(tls).await {
-            Ok(mut connection) => {
-                self.core.meters.out_opened.increment(1);
-                let transaction = parcel.transaction();
-                let outcome = connection.deliver(transaction, parcel.content).await;
-                self.keep(key, connection, &outcome);
-                Ok(outcome)
-            }
-            Err(NotOpened::NoFree) => Err(NoFreeConnection),
-            Err(NotOpened::Host(cause)) => {
-                self.core.meters.out_failed.increment(1);
-                Ok(failed(cause, parcel.recipients.len()))
+    }
+
+    /// The content, and the room that it takes where it comes from the spool.
+    async fn content(
+        &self,
+        message: &QueuedMessage,
+    ) -> Result<(Content, Option<OwnedSemaphorePermit>), NotTried> {
+        let cache = &self.core.cache;
+        if let Some(content) = cache.get(message.id) {
+            return Ok((content, None));
+        }
+        let limit = self.settings.config.delivery.connect_timeout;
+        let room = tokio::time::timeout(limit, cache.reading.take(message.size_bytes)).await;
+        let room = room.map_err(|_| NotTried::NoRoom)?;
+        match core::read_content(&self.core.spool, message.id).await {
+            Ok(content) => Ok((content, room)),
+            Err(error) => {
+                tracing::error!(id = %message.id, %error, "cannot read a message's content");
+                Err(NotTried::Unreadable(error))
             }
         }
     }
 
-    async fn open(&self, tls: &TlsPolicy) -> Result<Box<Connection>, NotOpened> {
+    /// A connection: new, or one that became free while there was no place for a new one.
+    async fn open(&self, tls: &TlsPolicy, key: &RouteKey) -> Result<Box<Connection>, NotOpened> {
         let endpoint = self.candidate.endpoint.clone();
         let terms = Terms::new(Arc::clone(self.settings), endpoint, tls.clone());
         let terms = terms.map_err(NotOpened::Host)?;
-        let permit = self.permit().await?;
+        let permit = match self.place(key).await? {
+            Place::Free(permit) => permit,
+            Place::Open(connection) => return Ok(connection),
+        };
         let limit = self.settings.config.delivery.connect_timeout;
         let not_connected = |why: &dyn std::fmt::Display| {
             let text = format!("connect to {}: {why}", self.address);
@@ -130,22 +198,37 @@ impl Target<'_> {
             .map_err(|error| not_connected(&error))?;
         let open = Arc::clone(&self.core.outgoing_open);
         let connection = Connection::new(stream, terms, permit, open).await;
-        connection.map(Box::new).map_err(NotOpened::Host)
+        let connection = connection.map(Box::new).map_err(NotOpened::Host)?;
+        self.core.meters.out_opened.increment(1);
+        Ok(connection)
     }
 
-    /// A place among the outgoing connections; an idle one has to go where there is none.
-    async fn permit(&self) -> Result<OwnedSemaphorePermit, NotOpened> {
+    /// A place among the outgoing connections. Where there is none an idle one has to go, unless
+    /// it is of use itself.
+    async fn place(&self, key: &RouteKey) -> Result<Place, NotOpened> {
         let outgoing = Arc::clone(&self.core.outgoing);
         if let Ok(permit) = Arc::clone(&outgoing).try_acquire_owned() {
-            return Ok(permit);
+            return Ok(Place::Free(permit));
         }
-        let _waiter = self.core.pool.wait();
+        let mut waiter = match self.core.pool.take_or_wait(key) {
+            Ok(connection) => return Ok(Place::Open(connection)),
+            Err(waiter) => waiter,
+        };
         if let Some(idle) = self.core.pool.evict() {
             part_with(idle);
         }
         let limit = self.settings.config.delivery.connect_timeout;
-        match tokio::time::timeout(limit, outgoing.acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(permit),
+        let permit = tokio::select! {
+            biased;
+            connection = waiter.handed() => return Ok(Place::Open(connection)),
+            permit = tokio::time::timeout(limit, outgoing.acquire_owned()) => permit,
+        };
+        // Both may have come at once; the place is then for the next.
+        if let Some(connection) = waiter.leave() {
+            return Ok(Place::Open(connection));
+        }
+        match permit {
+            Ok(Ok(permit)) => Ok(Place::Free(permit)),
             Ok(Err(_)) | Err(_) => Err(NotOpened::NoFree),
         }
     }
