@@ -46,6 +46,7 @@ struct ConfigArg {
     #[arg(
         long,
         short,
+        global = true,
         value_name = "FILE",
         default_value = "/etc/waypost/waypost.toml",
         env = "WAYPOST_CONFIG"
@@ -107,6 +108,11 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<ConfigRefused>() => ExitCode::from(2),
+        // Its text names the cause already.
+        Err(error) if error.is::<relay::StartError>() => {
+            eprintln!("waypost: {error}");
+            ExitCode::FAILURE
+        }
         Err(error) => {
             eprintln!("waypost: {error:#}");
             ExitCode::FAILURE

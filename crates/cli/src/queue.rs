@@ -92,7 +92,14 @@ pub(crate) async fn run(args: QueueArgs) -> anyhow::Result<()> {
         &format!("/queue/{}/{command}", clean(&id)?),
     )
     .await?;
+    confirm(&id, command);
     Ok(())
+}
+
+/// The relay has taken the command; work under way for the message is finished first.
+#[allow(clippy::print_stdout)] // the command's output
+fn confirm(id: &str, command: &str) {
+    println!("{id}: {command} taken");
 }
 
 /// An id as a part of a URL: only what an id can hold.

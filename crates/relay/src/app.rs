@@ -41,6 +41,9 @@ pub enum StartError {
     /// The configuration, or a file that it names.
     #[error("{0}")]
     Config(#[from] ConfigErrors),
+    /// A question to `explain` that has no answer.
+    #[error("{0}")]
+    Request(String),
     /// A plugin does not load.
     #[error("{0}")]
     Plugins(#[from] ChainError),

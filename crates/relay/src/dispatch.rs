@@ -250,7 +250,7 @@ impl Dispatch {
                 routes,
                 attributes,
             } => {
-                work::count_routes(&self.core.meters, &routes);
+                work::report_routes(&self.core.meters, id, &routes);
                 if !attributes.is_empty() {
                     let annotated = Event::Annotated { id, attributes };
                     self.scheduler
@@ -276,7 +276,10 @@ impl Dispatch {
                     retry: failure == LoadFailure::Temporary,
                 }
             }
-            Input::Command(command) => Event::Command(command),
+            Input::Command(command) => {
+                tracing::info!(?command, "operator's command");
+                Event::Command(command)
+            }
             Input::Notified { id, told } => return self.notified(id, told),
             Input::Ask(question) => return self.answer(question),
             Input::Reconfigure(new) => {

@@ -78,6 +78,9 @@ pub struct ExplainedCandidate {
     /// What keeps it from being dialled, or addresses that would not be used.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+    /// Nothing can be dialled now, but that may pass.
+    #[serde(skip)]
+    is_unknown: bool,
     #[serde(skip)]
     text: String,
 }
@@ -102,6 +105,7 @@ pub async fn explain(
     request: Request,
 ) -> Result<Explanation, StartError> {
     let (settings, _host) = settings(config, clock).await?;
+    check_request(&settings, &request)?;
     let now = clock.now();
     let mut domains: Vec<Domain> = Vec::new();
     for mailbox in &request.to {
@@ -139,6 +143,32 @@ pub async fn explain(
         }
     }
     Ok(explanation)
+}
+
+/// What the listener would not take has no route to explain.
+fn check_request(settings: &Settings, request: &Request) -> Result<(), StartError> {
+    let names: Vec<&str> = settings
+        .config
+        .listeners
+        .iter()
+        .map(|listener| listener.name.as_str())
+        .collect();
+    if let Some(name) = &request.listener
+        && !names.contains(&name.as_str())
+    {
+        let known = names.join(", ");
+        return Err(StartError::Request(format!(
+            "there is no listener {name}; there are: {known}"
+        )));
+    }
+    let limit = settings.config.limits.message_size_bytes;
+    if request.size_bytes > limit {
+        return Err(StartError::Request(format!(
+            "a message of {} octets is refused with 552 5.3.4: limits.message_size is {limit}",
+            request.size_bytes
+        )));
+    }
+    Ok(())
 }
 
 /// Loads everything a configuration names, as a start would, and says what it found.
@@ -242,6 +272,7 @@ async fn explained(settings: &Settings, request: &Request, group: Group) -> Expl
                     .candidates
                     .push(explained_candidate(settings, candidate).await);
             }
+            route.judge_addresses();
         }
         Disposition::Defer(deferral) => {
             route.result = "defer";
@@ -263,6 +294,26 @@ async fn explained(settings: &Settings, request: &Request, group: Group) -> Expl
     route
 }
 
+impl ExplainedRoute {
+    /// A plan without a single address to dial delivers nothing: an attempt would defer the mail,
+    /// or bounce it where the world named the hosts and it is proven that they have none.
+    fn judge_addresses(&mut self) {
+        if self
+            .candidates
+            .iter()
+            .any(|candidate| !candidate.addresses.is_empty())
+        {
+            return;
+        }
+        let waits = self.candidates.iter().any(|candidate| candidate.is_unknown);
+        self.result = if waits { "defer" } else { "reject" };
+        let code = if waits { "451 4.4.4" } else { "550 5.4.4" };
+        self.reason = Some(format!(
+            "{code} no candidate has an address that may be dialled"
+        ));
+    }
+}
+
 fn explained_step(step: mx::Step) -> ExplainedStep {
     ExplainedStep {
         text: step.to_string(),
@@ -273,6 +324,7 @@ fn explained_step(step: mx::Step) -> ExplainedStep {
 async fn explained_candidate(settings: &Settings, candidate: &mx::Candidate) -> ExplainedCandidate {
     let mut notes = Vec::new();
     let found = addresses::of(&settings.directory, &candidate.endpoint).await;
+    let is_unknown = matches!(&found, Err(error) if error.is_temporary());
     let found = found.unwrap_or_else(|error| {
         notes.push(format!("no address: {error}"));
         Vec::new()
@@ -293,6 +345,7 @@ async fn explained_candidate(settings: &Settings, candidate: &mx::Candidate) -> 
         candidate: candidate.clone(),
         addresses: dial.targets.iter().map(ToString::to_string).collect(),
         notes,
+        is_unknown: is_unknown || !candidate.origin.is_foreign(),
         text: candidate.to_string(),
     }
 }

@@ -125,7 +125,7 @@ fn content_source(core: &Arc<Core>, message: &QueuedMessage) -> ContentSource {
 pub async fn decide(settings: &Arc<Settings>, subject: &Subject) -> Routing {
     let base = Arc::new(Base::new(settings, subject));
     let mut attributes = Attributes::new();
-    let mut drafts = vec![Draft::new(subject.recipients.clone())];
+    let mut drafts = vec![Draft::new(subject.message.id, subject.recipients.clone())];
     for link in settings.chain.links() {
         if link.matches(&subject.message, &subject.domain) {
             let mut next = Vec::with_capacity(drafts.len());

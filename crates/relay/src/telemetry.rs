@@ -60,7 +60,7 @@ table! {
     DELIVERED Counter Count "waypost_recipients_delivered_total" "Recipients for whom a next hop took the message.";
     DEFERRED Counter Count "waypost_recipients_deferred_total" "Attempts for a recipient that ended in a wait, by cause: remote (the next hop), local (DNS, plugin, spool).";
     BOUNCED Counter Count "waypost_recipients_bounced_total" "Recipients given up, by cause: failed, expired.";
-    DISCARDED Counter Count "waypost_recipients_discarded_total" "Recipients dropped by policy or by an operator, without a bounce.";
+    DISCARDED Counter Count "waypost_recipients_discarded_total" "Recipients dropped by policy, without a bounce.";
     BOUNCES Counter Count "waypost_bounce_messages_total" "Bounce messages (RFC 3464) made.";
     ATTEMPTS Counter Count "waypost_attempts_total" "Delivery attempts, by result: delivered, deferred, failed, mixed.";
     ATTEMPT_SECONDS Histogram Seconds "waypost_attempt_seconds" "Time of a delivery attempt, over all hosts it tried.";

@@ -150,16 +150,28 @@ pub(super) fn count_expired(meters: &Meters, notification: &Notification) {
     }
 }
 
-/// Counts what routing decided about recipients that are not tried.
-pub(super) fn count_routes(meters: &Meters, routes: &[queue::Route<Plan>]) {
+/// Counts and logs what routing decided about recipients that are not tried now. Those that
+/// are get their line when the attempt ends.
+pub(super) fn report_routes(meters: &Meters, id: QueueId, routes: &[queue::Route<Plan>]) {
     for route in routes {
         let count = route.recipients.len() as u64;
-        match &route.disposition {
-            Disposition::Defer(_) => meters.deferred_local.increment(count),
-            Disposition::Reject(_) => meters.failed.increment(count),
-            Disposition::Discard(_) => meters.discarded.increment(count),
-            Disposition::Deliver { .. } | Disposition::Hold { .. } => {}
-        }
+        let (result, reason) = match &route.disposition {
+            Disposition::Defer(deferral) => {
+                meters.deferred_local.increment(count);
+                ("deferred", deferral.reply.to_string())
+            }
+            Disposition::Reject(reply) => {
+                meters.failed.increment(count);
+                ("rejected", reply.to_string())
+            }
+            Disposition::Discard(reason) => {
+                meters.discarded.increment(count);
+                ("discarded", reason.clone())
+            }
+            Disposition::Hold { reason, .. } => ("held", reason.clone()),
+            Disposition::Deliver { .. } => continue,
+        };
+        tracing::info!(%id, result, recipients = count, reason, "routing");
     }
 }
 

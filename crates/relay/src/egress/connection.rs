@@ -22,7 +22,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
-use crate::clock;
+use crate::clock::{self, Stopwatch};
 use crate::config::DeliveryConfig;
 use crate::core::Settings;
 use crate::stream::Stream;
@@ -42,6 +42,9 @@ const RESET_PATIENCE: Duration = Duration::from_secs(10);
 /// What the first reply on a connection from the pool may take. Where a firewall has forgotten
 /// the connection nothing ever comes; a host that is really slow is given its time on a new one.
 const REUSED_PATIENCE: Duration = Duration::from_secs(30);
+
+/// `delivery.connect_timeout`, for which a place is waited for, is so many turns of a connection.
+const TURNS_IN_A_WAIT: u32 = 8;
 
 /// What is fixed for the life of a connection.
 #[derive(Debug)]
@@ -116,6 +119,7 @@ pub struct Connection {
     terms: Terms,
     /// Messages carried so far.
     pub message_count: u32,
+    opened: Stopwatch,
     /// What is waited for, and until when.
     awaited: Option<Awaited>,
     open: Arc<AtomicUsize>,
@@ -161,6 +165,7 @@ impl Connection {
             input: BytesMut::new(),
             terms,
             message_count: 0,
+            opened: Stopwatch::start(),
             awaited: None,
             open,
             permit: Some(permit),
@@ -171,6 +176,13 @@ impl Connection {
     #[must_use]
     pub fn is_spent(&self) -> bool {
         self.message_count >= self.terms.delivery().messages_per_connection_count
+    }
+
+    /// It has been open for so long that it makes way for another route, if somebody waits for
+    /// one: several such turns pass before he gives up, and a turn is worth a handshake.
+    #[must_use]
+    pub fn has_had_its_turn(&self) -> bool {
+        self.opened.elapsed() >= self.terms.delivery().connect_timeout / TURNS_IN_A_WAIT
     }
 
     /// The peer has closed, or has sent something unasked.

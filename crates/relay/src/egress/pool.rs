@@ -18,10 +18,6 @@ use tokio::sync::oneshot;
 use super::connection::Connection;
 use crate::clock::Stopwatch;
 
-/// After every so many messages a connection makes way for those who wait for other routes: a
-/// busy destination would else keep all the places to itself.
-const TURN_MESSAGE_COUNT: u32 = 16;
-
 /// Everything that distinguishes one outgoing connection from another.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RouteKey {
@@ -237,7 +233,8 @@ impl Shelf {
         }
     }
 
-    /// Gives the connection back where nobody waits for it, or others have waited long enough.
+    /// Gives the connection back where nobody waits for it, or where it has had its turn and
+    /// others wait: a busy destination would else keep all the places to itself.
     fn hand_over(
         &mut self,
         key: &RouteKey,
@@ -246,8 +243,7 @@ impl Shelf {
         let Some(row) = self.waiting.get_mut(key) else {
             return Some(connection);
         };
-        let has_had_its_turn = connection.message_count.is_multiple_of(TURN_MESSAGE_COUNT);
-        if has_had_its_turn && self.waiting_count > row.len() {
+        if self.waiting_count > row.len() && connection.has_had_its_turn() {
             return Some(connection);
         }
         let mut left = Some(connection);

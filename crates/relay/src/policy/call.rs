@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use plugin::{CallStats, FailureReason, LogLine, RouteCall, RouteRequest, Verdict};
 use serde::Serialize;
-use smtp::ReversePath;
+use smtp::{QueueId, ReversePath};
 use spool::SpoolError;
 
 use super::chain::Link;
@@ -218,9 +218,10 @@ async fn headers(link: &Link, subject: &Subject) -> Result<Vec<String>, SpoolErr
 }
 
 /// Counts a call that failed, and says so in the log.
-pub(crate) fn report_failed(link: &Link, failure: &Failure) {
+pub(crate) fn report_failed(link: &Link, id: QueueId, failure: &Failure) {
     link.meters.failed(failure.reason, &failure.stats);
     tracing::warn!(
+        %id,
         plugin = link.config.name,
         reason = failure.reason.as_str(),
         detail = failure.detail,
@@ -229,9 +230,10 @@ pub(crate) fn report_failed(link: &Link, failure: &Failure) {
 }
 
 /// Counts a call that could not be made with the message unread, and says so in the log.
-pub(crate) fn report_unreadable(link: &Link, unread: &Unread) {
+pub(crate) fn report_unreadable(link: &Link, id: QueueId, unread: &Unread) {
     link.meters.unreadable();
     tracing::error!(
+        %id,
         plugin = link.config.name,
         error = %unread.error,
         "cannot show a plugin a message's content; the message waits"

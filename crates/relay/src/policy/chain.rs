@@ -41,7 +41,7 @@ pub struct Link {
 
 /// Why the chain cannot be built: each plugin that failed, with the reason.
 #[derive(Debug, Error)]
-#[error("{}", .0.iter().map(|(name, error)| format!("plugin {name}: {error}")).collect::<Vec<_>>().join("\n"))]
+#[error("{}", .0.iter().map(|(name, error)| format!("plugin {name}: {error}").replace(&format!("plugin {name}: plugin {name} "), &format!("plugin {name} "))).collect::<Vec<_>>().join("\n"))]
 pub struct ChainError(pub Vec<(String, LoadError)>);
 
 impl Chain {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mx::{DeliveryPlan, PlanFailure, TlsPolicy};
 use plugin::FailureReason;
 use queue::{Deferral, Disposition};
-use smtp::{Domain, Reply};
+use smtp::{Domain, QueueId, Reply};
 
 use super::Group;
 use super::base::Base;
@@ -18,6 +18,8 @@ use crate::policy::convert;
 /// What is decided so far for some recipients.
 #[derive(Clone)]
 pub(super) struct Draft {
+    /// The message.
+    pub(super) id: QueueId,
     pub(super) recipients: Vec<u32>,
     pub(super) stand: Stand,
     pub(super) settings: plugin::Settings,
@@ -84,8 +86,9 @@ pub(super) fn failure_disposition(failure: &PlanFailure) -> Disposition<Plan> {
 }
 
 impl Draft {
-    pub(super) fn new(recipients: Vec<u32>) -> Self {
+    pub(super) fn new(id: QueueId, recipients: Vec<u32>) -> Self {
         Self {
+            id,
             recipients,
             stand: Stand::Base,
             settings: plugin::Settings::default(),
@@ -97,7 +100,7 @@ impl Draft {
 
     /// What the operator chose for a plugin that gave no usable answer.
     pub(super) fn failed(mut self, link: &Link, failure: Failure) -> Self {
-        call::report_failed(link, &failure);
+        call::report_failed(link, self.id, &failure);
         let text = format!(
             "routing plugin {} failed: {}",
             link.config.name, failure.reason
@@ -126,7 +129,7 @@ impl Draft {
     /// A plugin that cannot be shown the message decides nothing: what it would have said is not
     /// known, whatever the operator chose for its own faults.
     pub(super) fn unreadable(mut self, link: &Link, unread: &Unread) -> Self {
-        call::report_unreadable(link, unread);
+        call::report_unreadable(link, self.id, unread);
         self.calls.push(CallTrace::unreadable(link, unread));
         let reply = Reply::new(451, (4, 3, 0), "The message cannot be read from the spool");
         self.stand = Stand::Settled(Disposition::Defer(Deferral::local(reply)));
