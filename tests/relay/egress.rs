@@ -49,7 +49,7 @@ async fn a_kept_connection_that_says_goodbye_is_no_failure_of_the_host() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_destinations_share_a_single_connection() {
-    const EACH: usize = 20;
+    const EACH: usize = 10;
     let one = host(2, 0, Script::accept()).await;
     let two = host(3, one.port(), Script::accept()).await;
     let zone =
@@ -71,11 +71,11 @@ async fn two_destinations_share_a_single_connection() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_single_connection_goes_from_hand_to_hand() {
-    const EACH: usize = 10;
+    const EACH: usize = 5;
     let only = host(2, 0, Script::accept()).await;
     let keys = "connections = 1\nidle_timeout = \"10m\"";
     let plan = Plan::new(&one_host(), only.port()).delivery(keys);
-    let plan = plan.with("[queue]\ninitial_concurrency = 20\n");
+    let plan = plan.with("[queue]\ninitial_concurrency = 10\n");
     let lab = plan.open().await;
     let send = async |name: &str| {
         for number in 0..EACH {
