@@ -95,7 +95,7 @@ attempts = 1
 ttl_floor = "0s"
 [delivery]
 port = {}
-connect_timeout = "1s"
+connect_timeout = "10s"
 greeting_timeout = "500ms"
 command_timeout = "2s"
 {}

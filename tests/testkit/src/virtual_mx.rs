@@ -297,6 +297,8 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         let Ok((stream, _)) = listener.accept().await else {
             continue;
         };
+        // As real hosts do: a reply in two writes must not wait for the client's delayed ACK.
+        drop(stream.set_nodelay(true));
         connection_count += 1;
         shared
             .record
