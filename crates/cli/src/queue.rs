@@ -120,11 +120,15 @@ fn list(body: &[u8], json: bool) -> anyhow::Result<()> {
     let listing: Listing = serde_json::from_slice(body)?;
     for message in &listing.messages {
         println!(
-            "{}  {:>9}  due {}  tries {}  from <{}>{}",
+            "{}  {:>9}  due {}  tries {}{}  from <{}>{}",
             message.id,
             message.size_bytes,
             relay::explain::moment(message.due_at_ms),
             message.attempts,
+            match message.local_deferrals {
+                0 => String::new(),
+                count => format!(" (+{count} put off here)"),
+            },
             message.sender,
             if message.held { "  HELD" } else { "" },
         );

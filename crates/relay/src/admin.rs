@@ -215,6 +215,9 @@ pub struct Summary {
     pub pending: Vec<String>,
     /// Real tries so far, the most of any pending recipient.
     pub attempts: u32,
+    /// Deferrals since the last real try that were our own fault (DNS, a plugin, the spool), the
+    /// most of any pending recipient.
+    pub local_deferrals: u32,
     /// Why it waits: the last reply, or the reason of a hold.
     pub reason: Option<String>,
     /// Kept aside.
@@ -411,11 +414,19 @@ fn read_message(spool: &dyn spool::Spool, id: QueueId) -> Result<QueuedMessage, 
 fn summary(message: &QueuedMessage, due_at: UnixMs) -> Summary {
     let mut pending = Vec::new();
     let mut most_attempts = 0;
+    let mut most_local = 0;
     let mut reason = message.hold.as_ref().map(|hold| hold.reason.clone());
     for recipient in &message.recipients {
-        if let RecipientState::Pending { attempts, last, .. } = &recipient.state {
+        if let RecipientState::Pending {
+            attempts,
+            local_deferrals,
+            last,
+            ..
+        } = &recipient.state
+        {
             pending.push(recipient.mailbox.to_string());
             most_attempts = most_attempts.max(*attempts);
+            most_local = most_local.max(*local_deferrals);
             if reason.is_none() {
                 reason = last.as_ref().map(|last| last.reply.to_string());
             }
@@ -432,6 +443,7 @@ fn summary(message: &QueuedMessage, due_at: UnixMs) -> Summary {
         },
         pending,
         attempts: most_attempts,
+        local_deferrals: most_local,
         reason,
         held: message.hold.is_some(),
     }
