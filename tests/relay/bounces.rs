@@ -63,12 +63,7 @@ async fn servfail_makes_the_mail_wait_and_then_go() {
     assert_eq!(home.connection_count(), 0);
 
     lab.dns.script().clear_faults("dest.test");
-    let id = reply
-        .trim_end()
-        .rsplit(' ')
-        .next()
-        .expect("the id")
-        .to_owned();
+    let id = crate::lab::id_of(&reply);
     // The directory remembers a failure for some seconds; asked again until then.
     let delivered = async {
         while home.messages().is_empty() {
@@ -95,12 +90,7 @@ async fn a_dns_that_is_silent_makes_the_mail_wait() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bounce_that_cannot_be_delivered_is_not_bounced() {
     let (home, lab) = lab("").await;
-    let mut client = crate::lab::Client::connect(lab.smtp()).await;
-    client.expect("220").await;
-    client.ask("EHLO client.test", "250").await;
-    client.ask("MAIL FROM:<>", "250").await;
-    client.ask("RCPT TO:<you@nowhere.test>", "250").await;
-    client.ask("DATA", "354").await;
+    let mut client = crate::lab::Client::begin(lab.smtp(), "", &["you@nowhere.test"]).await;
     client.ask("Subject: a bounce\r\n\r\nx\r\n.", "250").await;
     lab.wait_until_empty().await;
     assert_eq!(lab.metric(FAILED).await, 1.0, "it was given up");
@@ -145,12 +135,7 @@ async fn a_changed_mx_is_used_at_the_next_attempt() {
     let reply = lab.send("you@dest.test").await;
     lab.deferral().await;
     lab.dns.script().set_zone(Zone::parse(&zone("127.0.0.4")));
-    let id = reply
-        .trim_end()
-        .rsplit(' ')
-        .next()
-        .expect("the id")
-        .to_owned();
+    let id = crate::lab::id_of(&reply);
     lab.command(&format!("/queue/{id}/retry")).await;
     new.wait_for_messages(1, LIMIT).await;
     assert_eq!(old.connection_count(), 1);
@@ -165,12 +150,7 @@ async fn attempts_and_due_times_survive_a_restart() {
     let other = host(4, tired.port(), Script::accept()).await;
     let lab = Plan::new(zone, tired.port()).open().await;
     let reply = lab.send("you@dest.test").await;
-    let id = reply
-        .trim_end()
-        .rsplit(' ')
-        .next()
-        .expect("the id")
-        .to_owned();
+    let id = crate::lab::id_of(&reply);
     lab.deferral().await;
     lab.command(&format!("/queue/{id}/retry")).await;
     let twice = |queue: &serde_json::Value| queue["messages"][0]["attempts"] == 2;

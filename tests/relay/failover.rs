@@ -80,12 +80,8 @@ async fn it_dies_in_the_middle_of_the_content() {
     let script = Script::accept().at(Phase::Content, Step::Drop);
     let first = host(2, second.port(), script).await;
     let lab = Plan::new(ZONE, second.port()).open().await;
-    let mut client = crate::lab::Client::connect(lab.smtp()).await;
-    client.expect("220").await;
-    client.ask("EHLO client.test", "250").await;
-    client.ask("MAIL FROM:<me@sender.test>", "250").await;
-    client.ask("RCPT TO:<you@dest.test>", "250").await;
-    client.ask("DATA", "354").await;
+    let mut client =
+        crate::lab::Client::begin(lab.smtp(), "me@sender.test", &["you@dest.test"]).await;
     let text = format!("{}\r\n", "x".repeat(996)).repeat(LINES);
     client.ask(&format!("\r\n{text}."), "250").await;
     second.wait_for_messages(1, LIMIT).await;
@@ -141,13 +137,12 @@ async fn recipients_have_fates_of_their_own() {
     let sender = "$ORIGIN test.\n@ SOA ns hostmaster 1 60 60 60 60\n\
         dest MX 10 a.dest\na.dest A 127.0.0.2\nsender MX 10 a.dest\n";
     let lab = Plan::new(sender, first.port()).open().await;
-    let mut client = crate::lab::Client::connect(lab.smtp()).await;
-    client.expect("220").await;
-    client.ask("EHLO client.test", "250").await;
-    client.ask("MAIL FROM:<me@sender.test>", "250").await;
-    client.ask("RCPT TO:<good@dest.test>", "250").await;
-    client.ask("RCPT TO:<bad@dest.test>", "250").await;
-    client.ask("DATA", "354").await;
+    let mut client = crate::lab::Client::begin(
+        lab.smtp(),
+        "me@sender.test",
+        &["good@dest.test", "bad@dest.test"],
+    )
+    .await;
     client.ask("Subject: two\r\n\r\nx\r\n.", "250").await;
     // The message for one, the bounce for the other.
     first.wait_for_messages(2, LIMIT).await;

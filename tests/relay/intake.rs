@@ -39,12 +39,7 @@ async fn a_looping_message_is_refused() {
         .with("[limits]\nhops = 20\n")
         .open()
         .await;
-    let mut client = Client::connect(lab.smtp()).await;
-    client.expect("220").await;
-    client.ask("EHLO client.test", "250").await;
-    client.ask("MAIL FROM:<me@sender.test>", "250").await;
-    client.ask("RCPT TO:<you@dest.test>", "250").await;
-    client.ask("DATA", "354").await;
+    let mut client = Client::begin(lab.smtp(), "me@sender.test", &["you@dest.test"]).await;
     let hops = "Received: from a by b; now\r\n".repeat(21);
     client.ask(&format!("{hops}\r\nx\r\n."), "554 5.4.6").await;
 }
@@ -56,14 +51,12 @@ async fn content_beyond_the_memory_budget_waits_outside() {
     let lab = Plan::new(ZONE, hop.port()).with(limits).open().await;
     let mut hogs = Vec::new();
     for number in 0..2 {
-        let mut client = Client::connect(lab.smtp()).await;
-        client.expect("220").await;
-        client.ask("EHLO client.test", "250").await;
-        client.ask("MAIL FROM:<me@sender.test>", "250").await;
-        client
-            .ask(&format!("RCPT TO:<you{number}@dest.test>"), "250")
-            .await;
-        client.ask("DATA", "354").await;
+        let client = Client::begin(
+            lab.smtp(),
+            "me@sender.test",
+            &[&format!("you{number}@dest.test")],
+        )
+        .await;
         hogs.push(client);
     }
     let line = format!("{}\r\n", "x".repeat(998));
@@ -116,12 +109,7 @@ async fn a_smuggled_message_is_refused_whole() {
     let hop = host(2, 0, Script::accept()).await;
     let lab = Plan::new(ZONE, hop.port()).open().await;
     for end in ["\n.\n", "\n.\r\n", "\r.\r", "\r\n.\n", "\r\n.\r", "\r.\r\n"] {
-        let mut client = Client::connect(lab.smtp()).await;
-        client.expect("220").await;
-        client.ask("EHLO client.test", "250").await;
-        client.ask("MAIL FROM:<me@sender.test>", "250").await;
-        client.ask("RCPT TO:<you@dest.test>", "250").await;
-        client.ask("DATA", "354").await;
+        let mut client = Client::begin(lab.smtp(), "me@sender.test", &["you@dest.test"]).await;
         let smuggled = format!("one{end}MAIL FROM:<admin@dest.test>\r\nRCPT TO:<x@dest.test>");
         client
             .ask(&format!("{smuggled}\r\nDATA\r\ntwo\r\n."), "554 5.6.0")

@@ -151,12 +151,7 @@ impl Lab {
 
     /// Sends a message and gives the final reply.
     pub(crate) async fn send_from(&self, from: &str, to: &str) -> String {
-        let mut client = Client::connect(self.smtp()).await;
-        client.expect("220").await;
-        client.ask("EHLO client.test", "250").await;
-        client.ask(&format!("MAIL FROM:<{from}>"), "250").await;
-        client.ask(&format!("RCPT TO:<{to}>"), "250").await;
-        client.ask("DATA", "354").await;
+        let mut client = Client::begin(self.smtp(), from, &[to]).await;
         let reply = client
             .ask(&format!("Subject: to {to}\r\n\r\nHello {to}\r\n."), "250")
             .await;
@@ -325,6 +320,12 @@ fn shared_ports() -> impl Iterator<Item = u16> {
     })
 }
 
+/// The queue id at the end of the reply to a message.
+pub(crate) fn id_of(reply: &str) -> String {
+    let id = reply.trim_end().rsplit(' ').next();
+    id.expect("the reply ends with the id").to_owned()
+}
+
 /// A step that answers with this line.
 pub(crate) fn says(line: &str) -> Step {
     let (code, rest) = line.split_once(' ').expect("a code and a text");
@@ -392,6 +393,19 @@ impl Client {
     /// Connects.
     pub(crate) async fn connect(address: SocketAddr) -> Self {
         Self::over(TcpStream::connect(address).await.expect("it listens"))
+    }
+
+    /// Connects and begins a message, up to the 354 to DATA.
+    pub(crate) async fn begin(address: SocketAddr, from: &str, to: &[&str]) -> Self {
+        let mut client = Self::connect(address).await;
+        client.expect("220").await;
+        client.ask("EHLO client.test", "250").await;
+        client.ask(&format!("MAIL FROM:<{from}>"), "250").await;
+        for recipient in to {
+            client.ask(&format!("RCPT TO:<{recipient}>"), "250").await;
+        }
+        client.ask("DATA", "354").await;
+        client
     }
 
     /// Connects from this address.

@@ -152,12 +152,7 @@ async fn a_plugin_defers_discards_and_holds() {
     let why = lab.deferral().await;
     assert!(why.starts_with("451 4.7.1 deferred by told: not"), "{why}");
     let reply = lab.send("hold@dest.test").await;
-    let id = reply
-        .trim_end()
-        .rsplit(' ')
-        .next()
-        .expect("the id")
-        .to_owned();
+    let id = crate::lab::id_of(&reply);
     let held = |queue: &serde_json::Value| {
         queue["messages"]
             .as_array()
@@ -336,13 +331,12 @@ async fn a_second_plugin_sees_what_the_first_made_for_each_recipient() {
     let chain = configured("splits", "split", &hop)
         + &configured("takes", "select", "choices = { \"0\" = 0 }");
     let (first, second, lab) = lab(&chain).await;
-    let mut client = Client::connect(lab.smtp()).await;
-    client.expect("220").await;
-    client.ask("EHLO client.test", "250").await;
-    client.ask("MAIL FROM:<me@sender.test>", "250").await;
-    client.ask("RCPT TO:<moved@dest.test>", "250").await;
-    client.ask("RCPT TO:<stays@dest.test>", "250").await;
-    client.ask("DATA", "354").await;
+    let mut client = Client::begin(
+        lab.smtp(),
+        "me@sender.test",
+        &["moved@dest.test", "stays@dest.test"],
+    )
+    .await;
     client
         .ask("Subject: two ways\r\n\r\nHello\r\n.", "250")
         .await;
@@ -372,7 +366,7 @@ async fn a_second_plugin_sees_what_the_first_made_for_each_recipient() {
 async fn what_a_plugin_notes_about_a_message_it_reads_at_the_next_attempt() {
     let (first, second, lab) = lab(&misbehaving("marks", "remember")).await;
     let reply = lab.send("you@dest.test").await;
-    let id = reply.trim_end().rsplit(' ').next().expect("the id");
+    let id = crate::lab::id_of(&reply);
     let why = lab.deferral().await;
     assert_eq!(why, "451 4.7.1 deferred by marks: not marked yet");
     lab.command(&format!("/queue/{id}/retry")).await;

@@ -16,11 +16,7 @@ async fn the_most_preferred_host_gets_the_mail() {
 
     let message = best.messages().remove(0);
     let text = String::from_utf8(message.content.to_vec()).expect("ASCII");
-    let id = reply
-        .trim_end()
-        .rsplit(' ')
-        .next()
-        .expect("the reply ends with the id");
+    let id = crate::lab::id_of(&reply);
     assert!(
         text.starts_with("Received: from client.test ([127.0.0.1])\r\n"),
         "{text}"
