@@ -1,6 +1,7 @@
 //! The files of the repository, and Rust sources without what is not code.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// One text file.
 pub(crate) struct TextFile {
@@ -69,11 +70,15 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
-    /// The repository's own files: everything but what is built, stored or version control's.
+    /// The repository's own files: what version control keeps, or, where that cannot be asked,
+    /// everything but what is built or stored.
     pub(crate) fn load() -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let mut paths = Vec::new();
-        walk(&root, &mut paths);
+        let mut paths = tracked(&root).unwrap_or_else(|| {
+            let mut paths = Vec::new();
+            walk(&root, &mut paths);
+            paths
+        });
         paths.sort();
         let files: Vec<TextFile> = paths
             .into_iter()
@@ -116,6 +121,24 @@ impl Tree {
     pub(crate) fn file(&self, path: &str) -> Option<&TextFile> {
         self.files.iter().find(|file| file.path == path)
     }
+}
+
+/// What version control keeps. `None`: this is no clone.
+///
+/// Whoever runs the tests may put files of their own beside the sources; the rules are not for
+/// those.
+fn tracked(root: &Path) -> Option<Vec<PathBuf>> {
+    let listed = Command::new("git")
+        // The clone may belong to somebody else than who runs the tests.
+        .args(["-c", "safe.directory=*", "-C"])
+        .arg(root)
+        .args(["ls-files", "-z", "--cached"])
+        .output()
+        .ok()
+        .filter(|listed| listed.status.success())?;
+    let names = String::from_utf8(listed.stdout).ok()?;
+    let names = names.split_terminator('\0');
+    Some(names.map(|name| root.join(name)).collect())
 }
 
 fn walk(dir: &Path, paths: &mut Vec<PathBuf>) {
