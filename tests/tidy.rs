@@ -190,7 +190,7 @@ fn everyone_knows_only_what_they_may() {
             "#[cfg(test)]\nmod tests { fn a() { Instant::now(); } }",
         ),
         (
-            "crates/relay/src/telemetry.rs",
+            "crates/relay/src/telemetry/table.rs",
             "const NAME: &str = \"waypost_messages_total\";",
         ),
         (

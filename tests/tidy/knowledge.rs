@@ -80,7 +80,7 @@ const TABLE: &[Knowledge] = &[
         in_literals: true,
         allowed: &[
             (
-                "crates/relay/src/telemetry.rs",
+                "crates/relay/src/telemetry/table.rs",
                 "one table of metric names, units and helps",
             ),
             (

@@ -1,0 +1,43 @@
+//! What the relay counts of plugins, and what plugins count themselves.
+
+use super::{PLUGIN_EVENTS, PLUGIN_INFO, PLUGIN_VALUES};
+
+/// Shows a plugin as loaded, or as no longer loaded.
+pub fn plugin_info(plugin: &plugin::Inspection, is_loaded: bool) {
+    let version = plugin.identity.as_ref().map_or("", |(_, version)| version);
+    metrics::gauge!(
+        PLUGIN_INFO,
+        "plugin" => plugin.name.clone(),
+        "version" => version.to_owned(),
+        "digest" => plugin.sha256.to_string(),
+    )
+    .set(if is_loaded { 1.0 } else { 0.0 });
+}
+
+/// Takes what plugins count themselves.
+#[derive(Debug, Clone, Copy)]
+pub struct PluginMetrics;
+
+impl plugin::MetricSink for PluginMetrics {
+    fn count(&self, plugin: &str, name: &str, by: u64, labels: &[(String, String)]) {
+        metrics::counter!(PLUGIN_EVENTS, plugin_labels(plugin, name, labels)).increment(by);
+    }
+
+    fn observe(&self, plugin: &str, name: &str, value: f64, labels: &[(String, String)]) {
+        metrics::histogram!(PLUGIN_VALUES, plugin_labels(plugin, name, labels)).record(value);
+    }
+}
+
+fn plugin_labels(plugin: &str, name: &str, labels: &[(String, String)]) -> Vec<metrics::Label> {
+    let mut all = vec![
+        metrics::Label::new("plugin", plugin.to_owned()),
+        metrics::Label::new("name", name.to_owned()),
+    ];
+    // The plugin's own labels may not stand for ours.
+    all.extend(
+        labels
+            .iter()
+            .map(|(key, value)| metrics::Label::new(format!("label_{key}"), value.clone())),
+    );
+    all
+}

@@ -1,0 +1,88 @@
+//! The one table of names: every metric with its kind, unit and help text.
+
+use metrics::Unit;
+
+/// What a metric is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only goes up.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// A distribution.
+    Histogram,
+}
+
+/// One row of the table.
+#[derive(Debug, Clone, Copy)]
+pub struct Row {
+    /// Full name.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: Kind,
+    /// Unit of its values.
+    pub unit: Unit,
+    /// Help text; names the labels.
+    pub help: &'static str,
+}
+
+macro_rules! table {
+    ($($constant:ident $kind:ident $unit:ident $name:literal $help:literal;)*) => {
+        $(#[doc = $help] pub const $constant: &str = $name;)*
+        /// Every metric that the relay itself emits.
+        pub const TABLE: &[Row] = &[
+            $(Row { name: $name, kind: Kind::$kind, unit: Unit::$unit, help: $help },)*
+        ];
+        #[cfg(test)]
+        pub(super) const CONSTANTS: &[&str] = &[$(stringify!($constant),)*];
+    };
+}
+
+table! {
+    BUILD_INFO Gauge Count "waypost_build_info" "Always 1; the label version says what runs.";
+    CONNECTIONS_ACCEPTED Counter Count "waypost_connections_accepted_total" "SMTP connections taken, by listener.";
+    CONNECTIONS_REFUSED Counter Count "waypost_connections_refused_total" "SMTP connections turned away, by listener and reason.";
+    CONNECTIONS_OPEN Gauge Count "waypost_connections_open" "SMTP connections open now, by listener.";
+    MESSAGES_ACCEPTED Counter Count "waypost_messages_accepted_total" "Messages answered with 250 after end of data, by listener.";
+    MESSAGES_REFUSED Counter Count "waypost_messages_refused_total" "Messages refused at or after DATA, by listener and reason: size, bare_line_break, memory, loop, spool.";
+    RECIPIENTS_REFUSED Counter Count "waypost_recipients_refused_total" "RCPT commands refused, by listener and reason.";
+    ACCEPTED_BYTES Counter Bytes "waypost_accepted_bytes_total" "Octets of accepted messages, by listener.";
+    ACCEPT_SECONDS Histogram Seconds "waypost_accept_seconds" "Time from end of data to the reply, the commit to disk included.";
+    DELIVERED Counter Count "waypost_recipients_delivered_total" "Recipients for whom a next hop took the message.";
+    DEFERRED Counter Count "waypost_recipients_deferred_total" "Attempts for a recipient that ended in a wait, by cause: remote (the next hop), local (DNS, plugin, spool).";
+    BOUNCED Counter Count "waypost_recipients_bounced_total" "Recipients given up, by cause: failed, expired.";
+    DISCARDED Counter Count "waypost_recipients_discarded_total" "Recipients dropped by policy, without a bounce.";
+    BOUNCES Counter Count "waypost_bounce_messages_total" "Bounce messages (RFC 3464) made.";
+    ATTEMPTS Counter Count "waypost_attempts_total" "Delivery attempts, by result: delivered, deferred, failed, mixed.";
+    ATTEMPT_SECONDS Histogram Seconds "waypost_attempt_seconds" "Time of a delivery attempt, over all hosts it tried.";
+    OUT_CONNECTIONS Counter Count "waypost_outbound_connections_total" "Uses of an outgoing connection, by result: opened, reused, failed.";
+    OUT_OPEN Gauge Count "waypost_outbound_connections_open" "Outgoing connections open now, idle ones included.";
+    OUT_IDLE Gauge Count "waypost_outbound_connections_idle" "Outgoing connections kept open for reuse.";
+    QUEUE_MESSAGES Gauge Count "waypost_queue_messages" "Messages in the queue, by state: resting, active, held.";
+    QUEUE_JOBS Gauge Count "waypost_queue_jobs" "Deliveries of active messages, by state: ready, in_flight.";
+    QUEUE_DESTINATIONS Gauge Count "waypost_queue_destinations" "Destinations known to the scheduler, by state: open, suspended.";
+    QUEUE_OVERDUE Gauge Seconds "waypost_queue_overdue_seconds" "How long the most overdue message has been waiting past its due time.";
+    QUEUE_ACTIVE Gauge Seconds "waypost_queue_oldest_active_seconds" "How long the oldest message in memory has been worked on: work that never ends shows here.";
+    QUEUE_UNREADABLE Gauge Count "waypost_queue_unreadable_messages" "Messages found unreadable since the start; they stay in the spool.";
+    PLUGIN_CALLS Counter Count "waypost_plugin_calls_total" "Calls of a plugin, by plugin and result: ok, or the reason of the failure.";
+    PLUGIN_SECONDS Histogram Seconds "waypost_plugin_call_seconds" "Wall-clock time of a plugin call, by plugin.";
+    PLUGIN_CPU Histogram Seconds "waypost_plugin_call_cpu_seconds" "CPU time of a plugin call, by plugin.";
+    PLUGIN_INFO Gauge Count "waypost_plugin_info" "1 for what is loaded, by plugin, version and digest; 0 for what was.";
+    PLUGIN_EVENTS Counter Count "waypost_plugin_events_total" "Counters kept by plugins, by plugin and event.";
+    PLUGIN_VALUES Histogram Count "waypost_plugin_values" "Values observed by plugins, by plugin and name.";
+    DNS_LOOKUPS Counter Count "waypost_dns_lookups_total" "DNS look-ups, that went to a server, by type and result: found, no_such_domain, no_records, temporary.";
+    DNS_HITS Counter Count "waypost_dns_cache_hits_total" "DNS look-ups answered from the cache.";
+    DNS_SECONDS Histogram Seconds "waypost_dns_lookup_seconds" "Time of a DNS look-up that was not in the cache, by type.";
+    DNS_ENTRIES Gauge Count "waypost_dns_cache_entries" "Answers in the DNS cache.";
+    SPOOL_COMMITS Counter Count "waypost_spool_commits_total" "Group commits: one fdatasync each.";
+    SPOOL_SECONDS Histogram Seconds "waypost_spool_commit_seconds" "Time of a group commit, write and fdatasync.";
+    SPOOL_RECORDS Counter Count "waypost_spool_records_total" "Records written to the spool.";
+    SPOOL_WRITTEN Counter Bytes "waypost_spool_written_bytes_total" "Octets written to the spool.";
+    SPOOL_ERRORS Counter Count "waypost_spool_errors_total" "Spool operations that failed.";
+    SPOOL_SEGMENTS Gauge Count "waypost_spool_segments" "Segment files in use.";
+    SPOOL_LIVE Gauge Bytes "waypost_spool_live_bytes" "Octets of records that are still needed.";
+    SPOOL_DEAD Gauge Bytes "waypost_spool_dead_bytes" "Octets of records no longer needed and not yet given back.";
+    CONTENT_MEMORY Gauge Bytes "waypost_content_memory_bytes" "Message content in memory, by use: receiving, cached.";
+    LIMITS Gauge Count "waypost_limit" "Configured limits, by name as in the configuration; octets, seconds or a number.";
+    RELOADS Counter Count "waypost_reloads_total" "Reloads of the configuration, by result: ok, failed.";
+}
