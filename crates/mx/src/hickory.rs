@@ -59,7 +59,7 @@ impl Default for ResolverOptions {
 /// Why there is no resolver.
 #[derive(Debug, thiserror::Error)]
 pub enum ResolverSetupError {
-    /// `/etc/resolv.conf` cannot be read, or names no server.
+    /// `/etc/resolv.conf` cannot be read.
     #[error("no name servers from the system: {0}")]
     SystemConfiguration(String),
     /// The TLS part of the library failed to start.
@@ -209,16 +209,22 @@ fn cause(error: &NetError) -> TemporaryCause {
     }
 }
 
+/// Those of `/etc/resolv.conf`; where it is missing or names none, the one of this machine, as
+/// resolv.conf(5) has it. That one may not be there either: then look-ups fail for now and mail
+/// waits, but a relay whose next hop is an address needs no DNS.
 fn system_servers() -> Result<Vec<SocketAddr>, ResolverSetupError> {
-    let failed = |text: String| ResolverSetupError::SystemConfiguration(text);
-    let (config, _) = system_conf::read_system_conf().map_err(|error| failed(error.to_string()))?;
-    let servers: Vec<SocketAddr> = config
-        .name_servers()
-        .iter()
-        .map(|server| SocketAddr::new(server.ip, 53))
-        .collect();
+    let servers: Vec<SocketAddr> = match system_conf::read_system_conf() {
+        Ok((config, _)) => config
+            .name_servers()
+            .iter()
+            .map(|server| SocketAddr::new(server.ip, 53))
+            .collect(),
+        Err(NetError::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(ResolverSetupError::SystemConfiguration(error.to_string())),
+    };
     if servers.is_empty() {
-        return Err(failed("/etc/resolv.conf names none".to_owned()));
+        tracing::warn!("/etc/resolv.conf names no server: asking the one of this machine");
+        return Ok(vec![SocketAddr::from(([127, 0, 0, 1], 53))]);
     }
     Ok(servers)
 }

@@ -424,7 +424,8 @@ mod tests {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let text = "hostname = \"relay.test\"\nlisten = [\"127.0.0.1:0\"]\n\
             smarthost = \"127.0.0.1:9\"\nspool = \"spool\"\n\
-            [storage]\nsegment_size = \"1MiB\"\n[admin]\nlisten = \"127.0.0.1:0\"\n";
+            [storage]\nsegment_size = \"1MiB\"\n[admin]\nlisten = \"127.0.0.1:0\"\n\
+            [dns]\nservers = [\"127.0.0.1:9\"]\n";
         let config = Config::parse(text, directory.path().join("waypost.toml"));
         let config = config.unwrap_or_else(|errors| panic!("{errors}"));
         let relay = Relay::start(config, Clock::system())
