@@ -5,6 +5,9 @@
 mod check;
 mod control;
 mod explain;
+mod plugin;
+mod plugin_inspect;
+mod plugin_test;
 mod queue;
 mod run;
 mod send;
@@ -33,6 +36,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Look at the queue of a running relay, and act on it.
     Queue(queue::QueueArgs),
+    /// Write, build, test, measure and handle plugins.
+    Plugin(plugin::PluginArgs),
     /// A test destination that shows or counts what arrives.
     Sink(sink::SinkArgs),
     /// Send one message.
@@ -100,6 +105,7 @@ fn main() -> ExitCode {
                 Command::Check(args) => check::run(args).await,
                 Command::Explain(args) => explain::run(args).await,
                 Command::Queue(args) => queue::run(args).await,
+                Command::Plugin(args) => plugin::run(args).await,
                 Command::Sink(args) => sink::run(args).await,
                 Command::Send(args) => send::run(args).await,
             }
