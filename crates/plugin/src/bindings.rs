@@ -39,6 +39,7 @@ wasmtime::component::bindgen!({
         "waypost:policy/destination@0.1.0.candidates-with-addresses": async | trappable | exact,
         "waypost:policy/destination@0.1.0.mta-sts-mode": async | trappable | exact,
         "waypost:policy/dns@0.1.0": async | trappable,
+        "waypost:policy/http@0.1.0": async | trappable,
         default: trappable,
     },
     exports: { default: async },

@@ -2,11 +2,24 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use crate::phase::Output;
 use crate::verdict::Verdict;
 
 /// A call that was answered, checked and found good.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Call {
+    /// Of the phase that was asked.
+    pub output: Output,
+    /// What the plugin set with `message.set-attribute`, in order, `None` to
+    /// remove: to be applied when the output is.
+    pub attributes: Vec<(String, Option<String>)>,
+    /// What it cost.
+    pub stats: CallStats,
+}
+
+/// A routing call that was answered, checked and found good.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RouteCall {
     /// Together they name each recipient of the request exactly once.
@@ -39,7 +52,7 @@ pub struct CallStats {
 }
 
 /// A line that a plugin logged.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogLine {
     /// How grave.
     pub level: LogLevel,
@@ -50,7 +63,7 @@ pub struct LogLine {
 }
 
 /// Levels of log lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LogLevel {
     /// For the plugin's author.

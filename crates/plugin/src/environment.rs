@@ -11,14 +11,46 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
 use smtp::{Domain, Mailbox};
 
+use crate::call::LogLevel;
+use crate::http::{HttpFailure, HttpRequest, HttpResponse};
 use crate::request::Recipient;
+use crate::shared::StateStore;
+use crate::table::{Table, TableFailure};
 
 /// The world of one call. Methods that may wait return a future; time spent in
 /// it counts against the wall limit of the call, not against its CPU limit, and
 /// it is dropped when the call ends early.
+///
+/// Whatever a guest sees that is neither its input nor its configuration comes
+/// from here: an environment that gives the same answers gives the same call.
 pub trait CallEnvironment: Send + Sync {
+    /// Identity of the message. Not asked in a routing call, whose request has it,
+    /// nor in a delivery call, whose report has it.
+    fn message_id(&self) -> String {
+        String::new()
+    }
+
+    /// Reception, in milliseconds since the Unix epoch. Not asked in a routing
+    /// call, whose request has it.
+    fn received_at_ms(&self) -> u64 {
+        0
+    }
+
+    /// Octets of the message as it would be sent, header included; 0 before DATA.
+    /// Not asked in a routing call, whose request has it.
+    fn message_size_bytes(&self) -> u64 {
+        0
+    }
+
+    /// Annotations of the message with what earlier calls changed, name and value.
+    /// Not asked in a routing call, whose request has them.
+    fn attributes(&self) -> Arc<[(String, String)]> {
+        Arc::new([])
+    }
+
     /// Who handed the message to the relay.
     fn origin(&self) -> Option<Peer> {
         None
@@ -76,6 +108,25 @@ pub trait CallEnvironment: Send + Sync {
         Box::pin(async { Err(LookupFailure::Denied) })
     }
 
+    /// A table that the plugin was granted. Asked once a call for each name.
+    ///
+    /// # Errors
+    /// [`TableFailure`].
+    fn table(&self, name: &str) -> Result<Arc<dyn Table>, TableFailure> {
+        Err(TableFailure::Unknown(name.to_owned()))
+    }
+
+    /// The plugin's namespace of shared state, where it was granted; `None`: not
+    /// to be had. Asked at most once a call.
+    fn state(&self) -> Option<Arc<dyn StateStore>> {
+        None
+    }
+
+    /// One request to an origin that the plugin was granted.
+    fn http(&self, request: HttpRequest) -> BoxFuture<'_, Result<HttpResponse, HttpFailure>> {
+        Box::pin(async move { Err(HttpFailure::Denied(request.url)) })
+    }
+
     /// The time that the plugin is told, in milliseconds since the Unix epoch;
     /// `None`: the host's clock. For replays and fixed cases.
     fn now_ms(&self) -> Option<u64> {
@@ -85,6 +136,18 @@ pub trait CallEnvironment: Send + Sync {
     /// Seed of the plugin's random numbers in this call; `None`: by the host.
     fn seed(&self) -> Option<u64> {
         None
+    }
+
+    /// The milliseconds left for this call that the plugin is told; `measured` is
+    /// what is left.
+    fn remaining_ms(&self, measured: u32) -> u32 {
+        measured
+    }
+
+    /// Whether the plugin is told that lines of this level are wanted; `filtered`
+    /// is what the relay's log filter says.
+    fn is_log_enabled(&self, _level: LogLevel, filtered: bool) -> bool {
+        filtered
     }
 
     /// Keep every log line of the call, whatever its level, in
@@ -101,7 +164,8 @@ pub struct EmptyEnvironment;
 impl CallEnvironment for EmptyEnvironment {}
 
 /// How a message came into the relay.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Ingress {
     /// SMTP from another mail system.
     Smtp,
@@ -116,7 +180,8 @@ pub enum Ingress {
 }
 
 /// Who handed a message to the relay.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Peer {
     /// `None` for messages that came by no connection.
     pub ip: Option<IpAddr>,
@@ -137,7 +202,8 @@ pub struct Peer {
 }
 
 /// Facts of a TLS session.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct TlsFacts {
     /// `1.2` or `1.3`.
     pub version: String,
@@ -150,7 +216,8 @@ pub struct TlsFacts {
 }
 
 /// BODY= of RFC 6152 and RFC 3030.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum BodyType {
     /// `7BIT`.
     #[default]
@@ -162,7 +229,8 @@ pub enum BodyType {
 }
 
 /// MAIL FROM and its parameters.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Sender {
     /// `None` is the null reverse-path.
     pub mailbox: Option<Mailbox>,
@@ -181,17 +249,20 @@ pub struct Sender {
 }
 
 /// One header field.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct HeaderField {
     /// As received.
     pub name: String,
     /// Octets after the colon, as received, without the closing CRLF. The host
     /// unfolds and decodes them for plugins that ask for text.
+    #[serde(with = "crate::octets")]
     pub value: Bytes,
 }
 
 /// Outcome of one authentication method.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum AuthResult {
     /// Nothing to check.
     #[default]
@@ -209,7 +280,8 @@ pub enum AuthResult {
 }
 
 /// What the relay itself found of SPF, DKIM and DMARC.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct AuthSummary {
     /// RFC 7208.
     pub spf: AuthResult,
@@ -222,7 +294,8 @@ pub struct AuthSummary {
 }
 
 /// Where a candidate comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum CandidateOrigin {
     /// An MX record.
     Mx,
@@ -235,7 +308,8 @@ pub enum CandidateOrigin {
 }
 
 /// What the relay has seen of a host of late.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct HostHealth {
     /// 0.0–1.0 over the window; `None`: no recent attempt.
     pub success_rate: Option<f32>,
@@ -246,7 +320,8 @@ pub struct HostHealth {
 }
 
 /// A next hop that the relay would try if no plugin said otherwise.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Candidate {
     /// Lower is tried first.
     pub preference: u16,
@@ -265,7 +340,8 @@ pub struct Candidate {
 }
 
 /// Why a look-up has no answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum LookupFailure {
     /// NXDOMAIN.
     NoSuchDomain,
@@ -280,7 +356,8 @@ pub enum LookupFailure {
 }
 
 /// A DNS question by a plugin.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Question {
     /// MX records.
     Mx(Domain),
@@ -293,7 +370,8 @@ pub enum Question {
 }
 
 /// The answer to a [`Question`] of the same kind.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Answer {
     /// Preference and host.
     Mx(Vec<(u16, Domain)>),

@@ -5,11 +5,14 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use crate::call::CallStats;
 use crate::digest::Digest;
 
 /// Why a call gave no verdict.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum FailureReason {
     /// The guest trapped: a panic, `unreachable`, an access out of bounds, a
     /// stack overflow, or a call of a WASI function that is not there.

@@ -9,6 +9,8 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use smtp::Domain;
 
+use crate::http::Origin;
+
 /// What a plugin may do besides computing. The default grants nothing: such a
 /// plugin can still reorder, filter, defer, reject, discard and hold.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -28,6 +30,14 @@ pub struct Grants {
     pub source_pools: Vec<String>,
     /// Traffic classes it may name.
     pub traffic_classes: Vec<String>,
+    /// Tables it may read, by name.
+    pub tables: Vec<String>,
+    /// Octets of shared state it may keep; `None`: no state.
+    pub state_bytes: Option<usize>,
+    /// Whether its state outlives the relay.
+    pub state_durable: bool,
+    /// Services it may ask by HTTP.
+    pub http: Vec<Origin>,
 }
 
 /// Next hops that a plugin may name: `relay.example`, `*.example`, `192.0.2.7`,

@@ -15,9 +15,10 @@ use crate::digest::Digest;
 use crate::error::{HostError, LoadError};
 use crate::grants::Grants;
 use crate::imports;
-use crate::limits::Limits;
+use crate::limits::{Instances, Limits};
 use crate::load::load;
 use crate::meter::PARTS_MAX;
+use crate::phase::Phase;
 use crate::plugin::{Loaded, Plugin};
 use crate::state::CallState;
 use crate::ticker::Ticker;
@@ -128,6 +129,10 @@ pub struct PluginSpec {
     pub limits: Limits,
     /// What it may do.
     pub grants: Grants,
+    /// How its instances live.
+    pub instances: Instances,
+    /// The phases it is asked in; `None`: every one it exports.
+    pub phases: Option<Vec<Phase>>,
 }
 
 impl PluginSpec {
@@ -140,6 +145,8 @@ impl PluginSpec {
             config: toml::Table::new(),
             limits: Limits::default(),
             grants: Grants::default(),
+            instances: Instances::default(),
+            phases: None,
         }
     }
 }

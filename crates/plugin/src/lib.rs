@@ -10,6 +10,7 @@
 //! the runtime for longer than a tick; nothing it answers reaches the relay
 //! unchecked; a failed call leaves nothing behind.
 
+mod attempt;
 mod attribute;
 mod bindings;
 mod cache;
@@ -17,26 +18,37 @@ mod call;
 pub mod cases;
 mod check;
 mod config_tree;
+mod dialogue;
 mod digest;
 mod environment;
 mod error;
 mod grants;
 mod host;
+mod http;
 mod imports;
 mod limits;
 mod load;
 mod meter;
+mod octets;
+mod phase;
 mod plugin;
 mod profile;
 mod request;
 mod run;
+mod shared;
 mod slot;
 mod state;
+mod table;
 mod text;
 mod ticker;
 mod verdict;
 
-pub use call::{CallStats, LogLevel, LogLine, RouteCall};
+pub use attempt::{Advice, AttemptOutcome, AttemptReport, AttemptStage};
+pub use call::{Call, CallStats, LogLevel, LogLine, RouteCall};
+pub use dialogue::{
+    HeaderEdit, MessageAction, MessageRewrite, MessageVerdict, NewField, RecipientAction,
+    RecipientVerdict, SenderAction, SenderVerdict,
+};
 pub use digest::{Digest, DigestError};
 pub use environment::{
     Answer, AuthResult, AuthSummary, BodyType, CallEnvironment, Candidate, CandidateOrigin,
@@ -48,10 +60,14 @@ pub use grants::{Grants, HopPattern, HopPatternError};
 pub use host::{
     Allocation, Clock, DiscardMetrics, HostOptions, MetricSink, PluginHost, PluginSpec,
 };
-pub use limits::Limits;
+pub use http::{HttpFailure, HttpMethod, HttpRequest, HttpResponse, Origin, OriginError};
+pub use limits::{Instances, Limits};
+pub use phase::{Input, MailFrom, Output, Phase, PhaseError};
 pub use plugin::{Inspection, Plugin};
 pub use request::{MAX_RECIPIENTS, Notify, Recipient, RouteRequest};
+pub use shared::{StateEntry, StateFailure, StateStore};
 pub use slot::PluginSlot;
+pub use table::{Table, TableFailure};
 pub use verdict::{
     AddressFamily, CandidateChange, Decision, Endpoint, Flow, HopChoice, HostPattern,
     HostPatternError, MxEdit, NextHop, Protocol, Settings, TlsPolicy, Verdict,

@@ -47,3 +47,24 @@ impl Default for Limits {
         }
     }
 }
+
+/// How the instances of a plugin live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Instances {
+    /// Calls that one instance serves, one after the other; 1: each call gets a new
+    /// one, and nothing of a call can be seen by another. More is for guests that are
+    /// slow to start. An instance that failed is never used again.
+    pub reuse: u32,
+    /// How long an instance may wait for its next call; its memory is held for so
+    /// long.
+    pub idle: Duration,
+}
+
+impl Default for Instances {
+    fn default() -> Self {
+        Self {
+            reuse: 1,
+            idle: Duration::from_secs(30),
+        }
+    }
+}

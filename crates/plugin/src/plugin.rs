@@ -9,13 +9,14 @@ use tokio::time::Instant;
 use wasmtime::component::InstancePre;
 
 use crate::bindings::{lifecycle, routing_phase, types};
-use crate::call::{CallStats, RouteCall};
+use crate::call::{Call, CallStats, RouteCall};
 use crate::check::Check;
 use crate::digest::Digest;
 use crate::environment::CallEnvironment;
 use crate::error::{CallFailure, FailureReason};
 use crate::host::HostCore;
 use crate::meter::{CpuMeter, MemoryMeter};
+use crate::phase::{Input, Output, Phase};
 use crate::profile::Profile;
 use crate::request::RouteRequest;
 use crate::run::{Ended, Run};
@@ -70,6 +71,40 @@ impl Plugin {
     /// Facts of the component.
     pub fn inspect(&self) -> &Inspection {
         &self.0.inspection
+    }
+
+    /// Whether it takes part in a phase: it exports it, and the configuration does
+    /// not leave it out.
+    pub fn has(&self, phase: Phase) -> bool {
+        phase == Phase::Routing
+    }
+
+    /// Asks it. Waits for an instance for at most the wall limit, and then runs for
+    /// at most the wall limit. May be dropped at any time.
+    ///
+    /// # Errors
+    /// [`CallFailure`]: there is no answer, and what happens to the mail is the
+    /// caller's choice. The next call is not affected.
+    pub async fn call(
+        &self,
+        input: Input,
+        environment: Arc<dyn CallEnvironment>,
+    ) -> Result<Call, CallFailure> {
+        match input {
+            Input::Route(request) => {
+                let call = self.route(request, environment).await?;
+                Ok(Call {
+                    output: Output::Route(call.verdicts),
+                    attributes: call.attributes,
+                    stats: call.stats,
+                })
+            }
+            other => Err(CallFailure {
+                reason: FailureReason::Broken,
+                detail: format!("it takes no part in the phase {}", other.phase()),
+                stats: CallStats::default(),
+            }),
+        }
     }
 
     /// Asks for the next hops of some recipients, in a new instance. Waits for

@@ -2,11 +2,13 @@
 //! Everything costly or rarely needed comes through
 //! [`CallEnvironment`](crate::CallEnvironment) instead.
 
+use serde::{Deserialize, Serialize};
 use smtp::{Domain, Mailbox};
 
 /// One routing question: a message, one of its destination domains, and the
 /// recipients there that still wait.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct RouteRequest {
     /// Identity in the spool; the same on every retry.
     pub message_id: String,
@@ -57,7 +59,8 @@ impl RouteRequest {
 }
 
 /// A recipient as a plugin sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Recipient {
     /// Where the mail is to go.
     pub mailbox: Mailbox,
@@ -78,7 +81,8 @@ impl From<Mailbox> for Recipient {
 }
 
 /// NOTIFY= of RFC 3461 section 4.1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Notify {
     /// `NEVER`.
     pub never: bool,

@@ -8,13 +8,13 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use smtp::{Domain, Reply};
 
 use crate::grants::is_below;
 
 /// A decision for some of the recipients of a call.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Verdict {
     /// Positions in [`RouteRequest::recipients`](crate::RouteRequest), ascending.
@@ -25,18 +25,18 @@ pub struct Verdict {
     #[serde(flatten)]
     pub decision: Decision,
     /// How to deliver, whatever the next hop.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settings: Option<Settings>,
     /// Whether later plugins are asked. Always `Stop` after defer, reject,
     /// discard and hold.
     pub flow: Flow,
     /// For the log and for `waypost explain`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
 
 /// What a plugin wants done.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "decision", rename_all = "kebab-case")]
 pub enum Decision {
     /// No opinion: the next plugin, in the end MX. Also what the host puts in
@@ -66,7 +66,7 @@ pub enum Decision {
         /// One line of printable text.
         reason: String,
         /// Seconds; `None`: by the queue's own schedule.
-        #[serde(skip_serializing_if = "Option::is_none")]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         retry_after_seconds: Option<u32>,
     },
     /// Never: bounce with this reply.
@@ -85,7 +85,7 @@ pub enum Decision {
         /// One line of printable text.
         reason: String,
         /// Seconds after which it goes on by itself; `None`: never.
-        #[serde(skip_serializing_if = "Option::is_none")]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         release_after_seconds: Option<u32>,
     },
 }
@@ -107,7 +107,7 @@ impl Decision {
 }
 
 /// What the chain does after this plugin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Flow {
     /// Ask the next plugin too; it sees what was decided so far.
@@ -117,7 +117,7 @@ pub enum Flow {
 }
 
 /// Where to send.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Endpoint {
     /// A and AAAA records of this name, no MX look-up. Never a literal.
@@ -131,7 +131,7 @@ pub enum Endpoint {
 }
 
 /// Protocol spoken with a next hop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Protocol {
     /// RFC 5321.
@@ -141,7 +141,7 @@ pub enum Protocol {
 }
 
 /// How a connection is to be protected.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TlsPolicy {
     /// Plaintext.
@@ -164,14 +164,14 @@ pub enum TlsPolicy {
 }
 
 /// One place to try.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct NextHop {
     /// Where; covered by the grant `route_hosts` or `route_unix`.
     #[serde(flatten)]
     pub endpoint: Endpoint,
     /// Never 0. `None`: the protocol's own, 25 or 24, or 465 with implicit TLS.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
     /// Lower is tried first.
     pub priority: u16,
@@ -180,16 +180,16 @@ pub struct NextHop {
     /// SMTP or LMTP.
     pub protocol: Protocol,
     /// `None`: as configured.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsPolicy>,
     /// Name of a granted credential.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<String>,
     /// Name of a granted source pool.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_pool: Option<String>,
     /// Groups connections and limits.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub site: Option<String>,
 }
 
@@ -210,7 +210,7 @@ impl NextHop {
 }
 
 /// One entry of an explicit selection.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HopChoice {
     /// That candidate as it is; position in the list the call was given.
@@ -222,32 +222,32 @@ pub enum HopChoice {
 }
 
 /// A change to the way one candidate is used; `None`: as it is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct CandidateChange {
     /// Position in the list the call was given.
     pub index: u32,
     /// Lower is tried first.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<u16>,
     /// Never 0.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
     /// How it is protected.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsPolicy>,
     /// Name of a granted credential; only for a host within `route_hosts`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<String>,
     /// Name of a granted source pool.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_pool: Option<String>,
 }
 
 /// A standing edit of the MX-based list: applied again whenever the destination
 /// is resolved anew. Patterns are canonical (lower case, A-labels): a host name,
 /// or `*.suffix`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MxEdit {
     /// Drop candidates that match.
@@ -269,8 +269,8 @@ pub enum MxEdit {
 }
 
 /// A pattern for host names: exact, or any name below a suffix.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum HostPattern {
     /// This name.
     Exact(Domain),
@@ -305,6 +305,14 @@ impl FromStr for HostPattern {
     }
 }
 
+impl TryFrom<String> for HostPattern {
+    type Error = HostPatternError;
+
+    fn try_from(text: String) -> Result<Self, HostPatternError> {
+        text.parse()
+    }
+}
+
 impl From<HostPattern> for String {
     fn from(pattern: HostPattern) -> Self {
         match pattern {
@@ -320,7 +328,7 @@ impl From<HostPattern> for String {
 pub struct HostPatternError;
 
 /// An address family.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AddressFamily {
     /// IPv4.
@@ -330,24 +338,24 @@ pub enum AddressFamily {
 }
 
 /// How to deliver, whatever the next hop; `None`: as it is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "kebab-case")]
 pub struct Settings {
     /// How connections are protected.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsPolicy>,
     /// Name of a granted source pool.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_pool: Option<String>,
     /// Name of a granted traffic class.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traffic_class: Option<String>,
     /// Given up after this many seconds since reception.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_after_seconds: Option<u32>,
     /// Ask this plugin again before each retry.
     pub reroute_on_retry: bool,
     /// Settings that this version has no field for.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub extra: Vec<(String, String)>,
 }

@@ -185,6 +185,7 @@ impl From<RawGrants> for Grants {
             credentials: raw.credentials,
             source_pools: raw.source_pools,
             traffic_classes: raw.traffic_classes,
+            ..Self::default()
         }
     }
 }

@@ -5,10 +5,12 @@ mod ambient;
 mod config;
 mod destination;
 mod dns;
+mod http;
 mod log;
 mod message;
 mod metrics;
-mod ungranted;
+mod state;
+mod tables;
 
 use std::net::IpAddr;
 
