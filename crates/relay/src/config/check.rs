@@ -15,7 +15,7 @@ use super::types::{
     AdminConfig, ListenerConfig, SmarthostConfig, SmarthostHost, StorageConfig, TlsConfig, TlsMode,
 };
 use super::value::{self, Wrong};
-use super::{Config, FileMention, Networks, check_plugin, check_sections, next_hop};
+use super::{Config, FileMention, Networks, check_candidate, check_live, check_plugin, check_sections, check_stores, next_hop};
 
 const DEFAULT_SPOOL: &str = "/var/spool/waypost";
 const DEFAULT_BANNER: &str = "ESMTP Waypost";
@@ -139,7 +139,18 @@ fn check(tree: &DeTable<'_>, notes: &Notes, file: &Path, host_name: &str) -> Opt
         .iter()
         .map(|listener| listener.name.as_str())
         .collect();
-    let plugins = check_plugin::plugins(&mut root, notes, directory, &names, &mut mentions);
+    let plugin_rules = check_live::plugins(root.section("plugins"));
+    let tables = check_stores::tables(&mut root, notes, directory, &mut mentions);
+    let credentials = check_stores::credentials(&mut root, notes, directory, &mut mentions);
+    let known = check_stores::Known {
+        tables: tables.iter().map(|table| table.name.clone()).collect(),
+        credentials: credentials.iter().map(|each| each.name.clone()).collect(),
+    };
+    let about = check_plugin::About {
+        known: &known, directory, listeners: &names, rules: &plugin_rules };
+    let plugins = check_plugin::plugins(&mut root, notes, &about, &mut mentions);
+    let decision_log = root.section("decision_log");
+    let decision_log = check_candidate::decision_log(decision_log, directory, &storage.directory);
     warn_of_reach(&mut root, &listeners);
     warn_of_loop(&mut root, &ehlo, &smarthosts, &listeners);
     refuse_shared_address(&mut root, &admin, &listeners);
@@ -157,7 +168,11 @@ fn check(tree: &DeTable<'_>, notes: &Notes, file: &Path, host_name: &str) -> Opt
         admin,
         log,
         tls,
+        plugin_rules,
+        tables,
+        credentials,
         plugins,
+        decision_log,
         warnings: Report::new(file, Arc::from(""), Vec::new()),
         file_mentions: mentions,
     })

@@ -8,7 +8,10 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::FileMention;
+use super::check_candidate;
 use super::check::{label, path_value};
+use super::check_live::{self, PluginsConfig};
+use super::check_stores::{self, HttpGrant, Known};
 use super::pattern::{DomainPattern, SenderPattern};
 use super::tree::{Node, Notes, Section};
 use super::types::{OnError, PluginConfig, PluginFilter};
@@ -23,12 +26,23 @@ const ON_ERROR: [(&str, OnError); 3] = [
 const PATH_HELP: &str = "name the component (.wasm); a relative path starts at the directory \
                          of this file";
 
-/// All plugins in their order. `listeners`: the names that filters may use.
+/// What the tables of plugins are read beside.
+pub(super) struct About<'a> {
+    /// Where relative paths start.
+    pub(super) directory: &'a Path,
+    /// The names that filters may use.
+    pub(super) listeners: &'a [&'a str],
+    /// The tables and credentials that grants may name.
+    pub(super) known: &'a Known,
+    /// What holds for all plugins.
+    pub(super) rules: &'a PluginsConfig,
+}
+
+/// All plugins in their order.
 pub(super) fn plugins(
     root: &mut Section<'_>,
     notes: &Notes,
-    directory: &Path,
-    listeners: &[&str],
+    about: &About<'_>,
     mentions: &mut Vec<FileMention>,
 ) -> Vec<PluginConfig> {
     let mut names: Vec<(String, Range<usize>)> = Vec::new();
@@ -46,7 +60,7 @@ pub(super) fn plugins(
             names.push((name.clone(), node.span()));
             Some(name)
         });
-        plugins.extend(plugin(section, name, directory, listeners, mentions));
+        plugins.extend(plugin(section, name, about, mentions));
     }
     plugins
 }
@@ -54,10 +68,10 @@ pub(super) fn plugins(
 fn plugin(
     mut section: Section<'_>,
     name: Option<String>,
-    directory: &Path,
-    listeners: &[&str],
+    about: &About<'_>,
     mentions: &mut Vec<FileMention>,
 ) -> Option<PluginConfig> {
+    let directory = about.directory;
     let enabled = section.boolean("enabled", true);
     let path = section.required("path", PATH_HELP).and_then(|node| {
         let path = directory.join(node.parsed("a path in quotes", path_value)?);
@@ -72,21 +86,19 @@ fn plugin(
         }
         Some(path)
     });
-    let sha256 = section.parsed("sha256", "a digest in quotes", |text| {
-        let help = "write the 64 hexadecimal digits that `sha256sum` prints for the file";
-        text.parse()
-            .map_err(|error: plugin::DigestError| Wrong::new(error.to_string(), help))
-    });
+    let sha256 = section.parsed("sha256", "a digest in quotes", digest_value);
     let on_error = section.choice("on_error", OnError::Defer, &ON_ERROR);
     let limits = limits(&mut section);
-    let filter = filter(&mut section, listeners);
+    let filter = filter(&mut section, about.listeners);
     let headers = "a list of header field names, as in [\"List-Id\"]";
     let route_headers = section.texts("route_headers", headers, field_name);
-    let grants = grants(section.section("grants"));
+    let (grants, http) = grants(section.section("grants"), about.known);
     let config = section
         .node("config")
         .and_then(|node| free_table(&node))
         .unwrap_or_default();
+    let candidate = check_candidate::candidate(&mut section, directory);
+    let live = check_live::live(&mut section, directory, about.rules);
     section.finish();
     Some(PluginConfig {
         name: name?,
@@ -98,8 +110,18 @@ fn plugin(
         filter,
         route_headers,
         grants,
+        http,
         config,
+        live,
+        candidate,
     })
+}
+
+/// A SHA-256 digest.
+pub(super) fn digest_value(text: &str) -> Result<plugin::Digest, Wrong> {
+    let help = "write the 64 hexadecimal digits that `sha256sum` prints for the file";
+    text.parse()
+        .map_err(|error: plugin::DigestError| Wrong::new(error.to_string(), help))
 }
 
 fn limits(section: &mut Section<'_>) -> plugin::Limits {
@@ -159,9 +181,9 @@ fn filter(section: &mut Section<'_>, listeners: &[&str]) -> PluginFilter {
     }
 }
 
-fn grants(mut section: Section<'_>) -> plugin::Grants {
+fn grants(mut section: Section<'_>, known: &Known) -> (plugin::Grants, HttpGrant) {
     let hosts = "a list of hosts, as in [\"*.example.net\", \"192.0.2.25\"]";
-    let grants = plugin::Grants {
+    let mut grants = plugin::Grants {
         dns: section.boolean("dns", false),
         body_bytes: section.size("body", 0, 0..=u64::from(u32::MAX)),
         route_hosts: section.texts("route_hosts", hosts, |text| {
@@ -172,12 +194,13 @@ fn grants(mut section: Section<'_>) -> plugin::Grants {
         }),
         ..plugin::Grants::default()
     };
+    let http = check_stores::grants(&mut section, known, &mut grants);
     section.finish();
-    grants
+    (grants, http)
 }
 
 /// RFC 5322 section 3.6.8: printable ASCII without a colon. In lower case.
-fn field_name(text: &str) -> Result<String, Wrong> {
+pub(super) fn field_name(text: &str) -> Result<String, Wrong> {
     let allowed = |octet: u8| (b'!'..=b'~').contains(&octet) && octet != b':';
     if !text.is_empty() && text.bytes().all(allowed) {
         return Ok(text.to_ascii_lowercase());
@@ -189,7 +212,7 @@ fn field_name(text: &str) -> Result<String, Wrong> {
     ))
 }
 
-fn free_table(node: &Node<'_>) -> Option<toml::Table> {
+pub(super) fn free_table(node: &Node<'_>) -> Option<toml::Table> {
     if !node.value().get_ref().is_table() {
         let help = "write a table, as in config = { key = \"value\" }";
         node.error(Wrong::new("the plugin's own section is not a table", help));

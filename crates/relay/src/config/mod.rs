@@ -12,8 +12,11 @@
 //! Relative paths in the file are relative to the directory of the file.
 
 mod check;
+mod check_candidate;
+mod check_live;
 mod check_plugin;
 mod check_sections;
+mod check_stores;
 mod next_hop;
 mod pattern;
 mod report;
@@ -27,6 +30,13 @@ use std::path::{Path, PathBuf};
 
 use smtp::Domain;
 
+pub use check_candidate::{
+    CandidateConfig, CandidateMode, DecisionLogConfig, LogPrivacy, Percent,
+};
+pub use check_live::{BreakerConfig, LiveConfig, PluginsConfig};
+pub use check_stores::{
+    CredentialConfig, CredentialScheme, CredentialSource, HttpGrant, TableConfig, TableFormat,
+};
 pub use pattern::{DomainPattern, Networks, SenderPattern};
 pub use report::{ConfigErrors, Diagnostic, Report, Severity};
 pub use types::{
@@ -62,9 +72,17 @@ pub struct Config {
     pub log: LogConfig,
     /// `[tls]`: enables STARTTLS on the listeners.
     pub tls: Option<TlsConfig>,
+    /// `[plugins]`: what holds for every plugin.
+    pub plugin_rules: PluginsConfig,
+    /// `[[table]]`: files that plugins look things up in.
+    pub tables: Vec<TableConfig>,
+    /// `[[credential]]`: secrets that go with requests of plugins.
+    pub credentials: Vec<CredentialConfig>,
     /// `[[plugin]]`, in the order in which they are asked. Those with
     /// `enabled = false` are here too.
     pub plugins: Vec<PluginConfig>,
+    /// `[decision_log]`: what `waypost plugin replay` replays.
+    pub decision_log: DecisionLogConfig,
     /// What is allowed but probably not meant.
     pub warnings: Report,
     /// Files that it names, for [`Config::check_files`].

@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use smtp::Domain;
 
+use super::check_candidate::CandidateConfig;
+use super::check_live::LiveConfig;
+use super::check_stores::HttpGrant;
 use super::pattern::{DomainPattern, Networks, SenderPattern};
 
 /// One `[[listener]]`, or one address of the short form `listen`.
@@ -258,8 +261,14 @@ pub struct PluginConfig {
     pub route_headers: Vec<String>,
     /// What it may do.
     pub grants: plugin::Grants,
+    /// How it may ask the origins in its grants.
+    pub http: HttpGrant,
     /// Its own section, `[plugin.config]`.
     pub config: toml::Table,
+    /// How it is changed while mail flows.
+    pub live: LiveConfig,
+    /// Another version of it, on trial.
+    pub candidate: Option<CandidateConfig>,
 }
 
 /// Which mail a plugin is asked about: all of these must match, and an empty
