@@ -24,16 +24,13 @@ use std::collections::BTreeMap;
 
 use rules::Rules;
 use waypost_sdk::{
-    Candidate, Decision, DnsFailure, HookError, HopChoice, Request, Router, Verdict, destination,
-    export_router, quote_key, read_config,
+    Candidate, Decision, DnsFailure, HookError, HopChoice, Plugin, Request, Router, Verdict,
+    destination, quote_key, read_config,
 };
 
 struct MxPreference;
 
-impl Router for MxPreference {
-    const NAME: &'static str = "mx-preference";
-    const VERSION: &'static str = env!("CARGO_PKG_VERSION");
-
+impl Plugin for MxPreference {
     fn check_config() -> Vec<String> {
         let mut whole: serde_json::Value = match read_config("") {
             Ok(whole) => whole,
@@ -56,7 +53,9 @@ impl Router for MxPreference {
         Rules::check(whole, "", &mut faults);
         faults
     }
+}
 
+impl Router for MxPreference {
     fn route(request: Request) -> Result<Vec<Verdict>, HookError> {
         let (rules, of) = rules_for(&request.domain)?;
         if rules.prefer_secure {
@@ -71,7 +70,7 @@ impl Router for MxPreference {
     }
 }
 
-export_router!(MxPreference);
+waypost_sdk::export!(MxPreference: Router);
 
 /// The domain's own rules, or the common ones, and what to call them.
 fn rules_for(domain: &str) -> Result<(Rules, &'static str), HookError> {
@@ -97,7 +96,7 @@ fn by_security(rules: &Rules, of: &str) -> Result<Vec<Verdict>, HookError> {
         .collect();
     if order.is_empty() {
         let reason = format!("none of {} MX hosts is allowed", candidates.len());
-        return Ok(vec![Verdict::all(Decision::later(reason))]);
+        return Ok(vec![Verdict::all(Decision::defer(reason))]);
     }
     // The sort is stable: within a rank the order of the relay stays.
     order.sort_by_key(|(_, candidate)| (rules.rank(&candidate.host), !candidate.secure));

@@ -1,26 +1,70 @@
-//! What a Waypost plugin in Rust needs: the bindings of `waypost:policy`, and a
-//! few conveniences over them.
+//! What a Waypost plugin in Rust needs: the bindings of `waypost:policy`, a trait for each phase,
+//! and short ways to say what the contract lets a plugin say.
 //!
-//! A plugin is a type that implements [`Router`], named once in
-//! [`export_router!`], in a `cdylib` built for `wasm32-wasip2`. There is no
-//! `main`, no global state that outlives a call, and no WASI: time and random
-//! numbers come from [`ambient`], output goes to [`log`]. Of the standard library
-//! avoid what asks the system, among it `HashMap` (random keys) and `println!`.
+//! A plugin is a type that implements [`Plugin`] and the traits of the phases that it takes part
+//! in, named once in [`export!`], in a `cdylib` built for `wasm32-wasip2`:
+//!
+//! ```no_run
+//! use waypost_sdk::{Decision, HookError, NextHop, Plugin, Request, Router, Verdict};
+//!
+//! struct Example;
+//!
+//! impl Plugin for Example {}
+//!
+//! impl Router for Example {
+//!     fn route(request: Request) -> Result<Vec<Verdict>, HookError> {
+//!         // No verdict: no opinion, the plan stays as it is.
+//!         if request.domain != "example.com" {
+//!             return Ok(Vec::new());
+//!         }
+//!         let hop = NextHop::host("smtp.provider.example").port(587);
+//!         Ok(vec![Verdict::all(Decision::hops([hop])).note("example.com goes to the provider")])
+//!     }
+//! }
+//!
+//! waypost_sdk::export!(Example: Router);
+//! # fn main() {}
+//! ```
+//!
+//! | what | where |
+//! |---|---|
+//! | phases | [`OnMailFrom`], [`OnRcpt`], [`OnMessage`], [`Router`], [`OnDeliveryResult`] |
+//! | verdicts | [`SenderVerdict`], [`RecipientVerdict`], [`MessageVerdict`], [`Verdict`] with [`Decision`], [`Advice`] |
+//! | places | [`NextHop`], [`Place`] (as an administrator writes one) |
+//! | configuration | [`read_config`], [`config_fault`], [`config`] |
+//! | the message | [`message`], [`keep_attribute`] |
+//! | look-ups | [`dns`], [`destination`], [`tables`], [`first_in_table`], [`http`] |
+//! | memory | [`state`], [`read_state`], [`write_state`], [`update_state`], [`Rate`] |
+//! | sharing out | [`sticky_order`], [`sticky_hash`] |
+//! | patterns | [`DomainPattern`], [`AddressPattern`] |
+//!
+//! There is no `main`, no global state that outlives a call, and no WASI: time and random numbers
+//! come from [`ambient`], output goes to [`log`]. Of the standard library avoid what asks the
+//! system, among it `HashMap` (random keys), `SystemTime` and `println!`.
+//!
+//! The types are plain data and the builders run anywhere, so that the logic of a plugin can be
+//! unit-tested by `cargo test`; functions that ask the relay work only inside of it. Cases
+//! (`waypost plugin test`) run the whole plugin with the answers that each case states.
 
-/// Everything generated from the contract.
-pub mod bindings {
-    wit_bindgen::generate!({
-        path: "../../wit",
-        world: "configured-router",
-        pub_export_macro: true,
-        default_bindings_module: "waypost_sdk::bindings",
-        additional_derives: [Clone, PartialEq],
-    });
-}
+#![warn(missing_docs)]
 
-mod build;
+pub mod bindings;
+mod decision;
+mod errors;
+mod hop;
+mod lookup;
+mod pattern;
+mod phases;
+mod place;
+mod reply;
+mod share;
+mod verdict;
 
-pub use bindings::exports::waypost::policy::routing_phase::{
+pub use bindings::delivery::exports::waypost::policy::delivery_phase::{
+    Advice, Attempt, Outcome, Stage,
+};
+pub use bindings::lifecycle::exports::waypost::policy::lifecycle::Identity;
+pub use bindings::routing::exports::waypost::policy::routing_phase::{
     Decision, Deferral, ExplicitRoute, Hold, Request, Settings, Verdict,
 };
 pub use bindings::waypost::policy::{
@@ -30,80 +74,42 @@ pub use routes::{
     Candidate, CandidateChange, DnsFailure, Endpoint, HopChoice, MxEdit, NextHop, Protocol,
     TlsPolicy,
 };
-pub use types::{Flow, HookError, Mailbox, Recipient, Reply};
+pub use types::{
+    Attribute, Flow, HeaderEdit, HeaderField, HookError, Ingress, Mailbox, Peer, Recipient, Reply,
+    Sender,
+};
 
-#[doc(hidden)]
-pub use bindings::exports::waypost::policy::{lifecycle, routing_phase};
+/// What [`OnMailFrom`] answers.
+pub type SenderVerdict = bindings::sender::exports::waypost::policy::sender_phase::Verdict;
+/// What is done about a sender.
+pub type SenderAction = bindings::sender::exports::waypost::policy::sender_phase::Action;
+/// What [`OnRcpt`] answers.
+pub type RecipientVerdict = bindings::recipient::exports::waypost::policy::recipient_phase::Verdict;
+/// What is done about a recipient.
+pub type RecipientAction = bindings::recipient::exports::waypost::policy::recipient_phase::Action;
+/// What [`OnMessage`] answers.
+pub type MessageVerdict = bindings::content::exports::waypost::policy::message_phase::Verdict;
+/// What is done about a message.
+pub type MessageAction = bindings::content::exports::waypost::policy::message_phase::Action;
+/// Changes to a message on its way in.
+pub type Rewrite = bindings::content::exports::waypost::policy::message_phase::Rewrite;
+/// A message kept aside on its way in.
+pub type MessageHold = bindings::content::exports::waypost::policy::message_phase::Hold;
 
-/// A plugin that chooses next hops.
-pub trait Router {
-    /// What the plugin calls itself.
-    const NAME: &'static str;
-    /// Its version; usually `env!("CARGO_PKG_VERSION")`.
-    const VERSION: &'static str;
+pub use errors::config_fault;
+pub use lookup::{
+    Rate, answer_as, first_in_table, keep_attribute, log_info, log_warning, post_json, quote_key,
+    read_config, read_state, update_state, write_state,
+};
+pub use pattern::{AddressPattern, DomainPattern, keys_for_domain};
+pub use phases::{OnDeliveryResult, OnMailFrom, OnMessage, OnRcpt, Plugin, Router};
+pub use place::Place;
+pub use share::{sticky_hash, sticky_order};
 
-    /// Every fault of the configuration, for the administrator. Called when the
-    /// plugin is loaded; any fault refuses the configuration.
-    fn check_config() -> Vec<String> {
-        Vec::new()
-    }
-
-    /// Chooses next hops for the recipients of one domain of one message. No
-    /// verdict: no opinion.
-    fn route(request: Request) -> Result<Vec<Verdict>, HookError>;
-}
-
-/// Makes a type that implements [`Router`] the plugin that this crate is.
-#[macro_export]
-macro_rules! export_router {
-    ($router:ident) => {
-        impl $crate::lifecycle::Guest for $router {
-            fn identify() -> $crate::lifecycle::Identity {
-                $crate::lifecycle::Identity {
-                    name: <$router as $crate::Router>::NAME.into(),
-                    version: <$router as $crate::Router>::VERSION.into(),
-                }
-            }
-
-            fn check_config() -> Vec<String> {
-                $crate::log_panics();
-                <$router as $crate::Router>::check_config()
-            }
-
-            fn init() -> Result<(), String> {
-                $crate::log_panics();
-                Ok(())
-            }
-        }
-
-        impl $crate::routing_phase::Guest for $router {
-            fn route(
-                request: $crate::Request,
-            ) -> Result<Vec<$crate::Verdict>, $crate::HookError> {
-                <$router as $crate::Router>::route(request)
-            }
-        }
-
-        $crate::bindings::export!($router with_types_in $crate::bindings);
-    };
-}
-
-/// Sends the message of a panic to the relay's log, which otherwise learns only
-/// that the plugin trapped. [`export_router!`] calls this.
+/// Sends the message of a panic to the relay's log, which otherwise learns only that the plugin
+/// trapped. [`export!`] calls this.
 pub fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         log::write(log::Level::Error, &panic.to_string(), &[]);
     }));
-}
-
-/// The part of the plugin's configuration at a path (see [`config::json`]); the
-/// empty path is all of it.
-pub fn read_config<T: serde::de::DeserializeOwned>(path: &str) -> Result<T, serde_json::Error> {
-    serde_json::from_str(&config::json(path))
-}
-
-/// A key as one step of a configuration path: in quotes, so that its dots do not
-/// count.
-pub fn quote_key(key: &str) -> String {
-    format!("\"{}\"", key.replace('\\', "\\\\").replace('"', "\\\""))
 }

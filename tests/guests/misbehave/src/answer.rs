@@ -35,7 +35,7 @@ pub fn by_name(name: &str, request: &Request) -> Result<Vec<Verdict>, HookError>
             Verdict::all(Decision::Proceed),
             Verdict::all(Decision::Proceed),
         ],
-        "first-only" => vec![Verdict::of(vec![0], Decision::keep_aside("the first"))],
+        "first-only" => vec![Verdict::of(vec![0], Decision::hold("the first"))],
         "huge" => huge(),
         other => return Err(HookError::Broken(format!("no behaviour {other:?}"))),
     })
@@ -149,7 +149,7 @@ fn choose(choices: Vec<HopChoice>) -> Verdict {
 /// changed candidates.
 fn select(request: &Request) -> Vec<Verdict> {
     let Ok(candidates) = destination::candidates() else {
-        return vec![Verdict::all(Decision::later(format!(
+        return vec![Verdict::all(Decision::defer(format!(
             "no way to {}",
             request.domain
         )))];

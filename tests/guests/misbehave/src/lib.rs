@@ -6,15 +6,12 @@ mod answer;
 mod report;
 
 use waypost_sdk::{
-    Decision, HookError, Request, Router, Verdict, config, dns, export_router, log, message,
+    Decision, HookError, Plugin, Request, Router, Verdict, config, dns, log, message,
 };
 
 struct Misbehave;
 
-impl Router for Misbehave {
-    const NAME: &'static str = "misbehave";
-    const VERSION: &'static str = env!("CARGO_PKG_VERSION");
-
+impl Plugin for Misbehave {
     fn check_config() -> Vec<String> {
         match text("check").as_deref() {
             Some("spin") => spin(),
@@ -22,7 +19,9 @@ impl Router for Misbehave {
             _ => Vec::new(),
         }
     }
+}
 
+impl Router for Misbehave {
     fn route(request: Request) -> Result<Vec<Verdict>, HookError> {
         let mut behaviour = text("behaviour").unwrap_or_else(|| "proceed".into());
         if behaviour == "local-part" {
@@ -52,7 +51,7 @@ impl Router for Misbehave {
     }
 }
 
-export_router!(Misbehave);
+waypost_sdk::export!(Misbehave: Router);
 
 fn text(key: &str) -> Option<String> {
     match config::get(key)? {
@@ -148,5 +147,5 @@ fn remember() -> Verdict {
         return Verdict::all(Decision::Discard(format!("marked {mark}")));
     }
     message::set_attribute("mark", Some("once"));
-    Verdict::all(Decision::later("not marked yet"))
+    Verdict::all(Decision::defer("not marked yet"))
 }
