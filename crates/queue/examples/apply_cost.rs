@@ -84,6 +84,7 @@ fn measure(scheduler: &mut Scheduler<u32>, first_id: u64) -> Result<u64, smtp::A
             host: None,
             destination_failed: false,
             record: AttemptRecord::default(),
+            awaits_advice: false,
         };
         timed(Event::Attempted { job, outcome }, &mut out);
         assert!(matches!(out.pop(), Some(Action::Remove { .. })));

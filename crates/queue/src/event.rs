@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use smtp::{Domain, QueueId, Reply};
 
 use crate::notify::Notification;
-use crate::{AttemptRecord, QueuedMessage, UnixMs};
+use crate::{AttemptRecord, PolicyDecision, QueuedMessage, UnixMs};
 
 /// One piece of work handed out by [`Action::Route`] or [`Action::Attempt`] and
 /// answered once. Never reused within the life of a scheduler.
@@ -71,6 +71,16 @@ pub enum Event<P> {
         /// How it went.
         outcome: AttemptOutcome,
     },
+    /// What policies advise about recipients that an attempt has left pending; the other
+    /// answer to an [`Action::Attempt`] whose outcome said that it
+    /// [`awaits_advice`](AttemptOutcome::awaits_advice).
+    Advised {
+        /// The job of that action.
+        job: JobId,
+        /// Recipients that nobody advises about, or that are not pending, stay as the
+        /// attempt has left them; those named twice belong to the first.
+        advice: Vec<Advised<P>>,
+    },
     /// An operator's wish.
     Command(OperatorCommand),
     /// Time has passed; see [`Scheduler::next_wake`](crate::Scheduler::next_wake).
@@ -87,6 +97,8 @@ pub struct Route<P> {
     pub expires_at: Option<UnixMs>,
     /// What to do with them.
     pub disposition: Disposition<P>,
+    /// Who decided that; kept with the message where it is not delivered now.
+    pub decisions: Vec<PolicyDecision>,
 }
 
 impl<P> Route<P> {
@@ -97,6 +109,7 @@ impl<P> Route<P> {
             recipients,
             expires_at: None,
             disposition,
+            decisions: Vec::new(),
         }
     }
 }
@@ -187,8 +200,53 @@ pub struct AttemptOutcome {
     /// turned the session away. Closes the concurrency window; a refusal of single
     /// recipients or of one message does not belong here.
     pub destination_failed: bool,
-    /// For the message's history.
+    /// For the message's history. Whom it is about is filled in.
     pub record: AttemptRecord,
+    /// [`Event::Advised`] follows: the outcome is noted and saved, and recipients that are
+    /// still pending keep the message in memory until then.
+    pub awaits_advice: bool,
+}
+
+/// What a policy advises after an attempt about some of its recipients.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Advised<P> {
+    /// Positions in the message's recipient list.
+    pub recipients: Vec<u32>,
+    /// What.
+    pub advice: Advice<P>,
+    /// Whose advice it is; kept with the attempt in the message's history.
+    pub decision: PolicyDecision,
+}
+
+/// What to do next about recipients that an attempt has left pending. Nothing here
+/// outlives expiry, and an operator who wants the message tried, held, returned or
+/// removed comes first.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Advice<P> {
+    /// As it is: by the schedule.
+    Usual,
+    /// After this time, in milliseconds, within
+    /// [`retry_after_min_ms`](crate::SchedulerLimits::retry_after_min_ms) and
+    /// [`retry_after_max_ms`](crate::SchedulerLimits::retry_after_max_ms).
+    RetryAfter(u64),
+    /// At once, by this plan, as far as
+    /// [`prompt_retries`](crate::SchedulerLimits::prompt_retries) allows.
+    Retry {
+        /// The unit of concurrency and of suspension.
+        destination: Arc<str>,
+        /// For the attempt.
+        plan: P,
+    },
+    /// Routed again and tried at once, as far as
+    /// [`prompt_retries`](crate::SchedulerLimits::prompt_retries) allows.
+    Reroute,
+    /// Never; the sender is told this.
+    GiveUp(Reply),
+    /// Keep the whole message aside, as [`Disposition::Hold`] does.
+    Hold {
+        /// For the operator to read.
+        reason: String,
+    },
 }
 
 /// How an attempt went for one recipient.
@@ -245,6 +303,15 @@ pub enum OperatorCommand {
     },
 }
 
+/// How an operator brings recipients to an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OperatorEnd {
+    /// Returned to the sender.
+    Bounced,
+    /// Dropped.
+    Removed,
+}
+
 /// Something to be done. Actions of one message must be carried out in their
 /// order.
 ///
@@ -299,6 +366,17 @@ pub enum Action<P> {
         /// When it is due; differs from the saved time where it waits only for
         /// room or for a suspended destination.
         due_at: UnixMs,
+    },
+    /// An operator has brought recipients that were pending to an end: for whoever counts.
+    /// The `Notify`, `Save` or `Remove` that carries it out follows. Not given where a message
+    /// is removed that is not in memory: nobody here knows its recipients.
+    Ended {
+        /// Which message.
+        id: QueueId,
+        /// How many.
+        recipients: u32,
+        /// In what way.
+        how: OperatorEnd,
     },
     /// The message is done with; forget it.
     Remove {

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::UnixMs;
+use crate::{PolicyDecision, UnixMs};
 
-/// What happened in one attempt.
+/// What happened in one attempt, or in place of one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttemptRecord {
     /// When it ended.
@@ -22,6 +22,37 @@ pub struct AttemptRecord {
     pub outcome: String,
     /// How long it took, in milliseconds.
     pub duration_ms: u64,
+    /// Positions of the first [`AttemptRecord::RECIPIENTS_LIMIT`] recipients it was about.
+    pub recipients: Vec<u32>,
+    /// How many it was about; 0: not known (a record of an earlier version).
+    pub recipient_count: u32,
+    /// Which plugins decided about it, in the order in which they were asked; at most
+    /// [`AttemptRecord::DECISIONS_LIMIT`], the newest.
+    pub decisions: Vec<PolicyDecision>,
+    /// By advice of a plugin the next attempt followed at once.
+    pub prompt: bool,
+}
+
+impl AttemptRecord {
+    /// More recipients than this are counted, not listed.
+    pub const RECIPIENTS_LIMIT: usize = 16;
+    /// More decisions than this are not kept.
+    pub const DECISIONS_LIMIT: usize = 8;
+
+    /// Notes whom it is about.
+    pub(crate) fn about(&mut self, recipients: &[u32]) {
+        let listed = recipients.iter().take(Self::RECIPIENTS_LIMIT);
+        self.recipients = listed.copied().collect();
+        self.recipient_count = u32::try_from(recipients.len()).unwrap_or(u32::MAX);
+    }
+
+    /// Notes who decided about it.
+    pub(crate) fn decided(&mut self, decisions: impl IntoIterator<Item = PolicyDecision>) {
+        let cut = decisions.into_iter().map(PolicyDecision::cut);
+        self.decisions.extend(cut);
+        let surplus = self.decisions.len().saturating_sub(Self::DECISIONS_LIMIT);
+        self.decisions.drain(..surplus);
+    }
 }
 
 /// The newest [`History::LIMIT`] attempts, oldest first.
@@ -41,6 +72,28 @@ impl History {
             self.0.drain(..surplus);
         }
         self.0.push(record);
+    }
+
+    /// The newest record about this recipient.
+    pub(crate) fn newest_about(&mut self, position: u32) -> Option<&mut AttemptRecord> {
+        let mut newest_first = self.0.iter_mut().rev();
+        newest_first.find(|record| {
+            record.recipients.contains(&position)
+                || record.recipient_count as usize > record.recipients.len()
+        })
+    }
+
+    /// How many of these attempts were followed by another at once, by advice of a plugin.
+    pub(crate) fn prompt_count(&self) -> usize {
+        self.0.iter().filter(|record| record.prompt).count()
+    }
+}
+
+impl FromIterator<AttemptRecord> for History {
+    fn from_iter<I: IntoIterator<Item = AttemptRecord>>(records: I) -> Self {
+        let mut history = Self::default();
+        records.into_iter().for_each(|record| history.push(record));
+        history
     }
 }
 
@@ -67,5 +120,30 @@ mod tests {
         }
         let kept: Vec<u64> = history.iter().map(|record| record.at.get()).collect();
         assert_eq!(kept, (24..40).collect::<Vec<u64>>());
+    }
+
+    #[test]
+    fn a_record_is_bounded_and_found_by_its_recipients() {
+        let mut history = History::default();
+        let many: Vec<u32> = (0..1000).collect();
+        for (at, recipients) in [(1, &many[..]), (2, &[3]), (3, &[4])] {
+            let mut record = AttemptRecord {
+                at: UnixMs(at),
+                ..AttemptRecord::default()
+            };
+            record.about(recipients);
+            record.decided((0..20).map(|number| PolicyDecision {
+                policy: number.to_string(),
+                ..PolicyDecision::default()
+            }));
+            history.push(record);
+        }
+        assert_eq!(history[0].recipients.len(), AttemptRecord::RECIPIENTS_LIMIT);
+        assert_eq!(history[0].recipient_count, 1000);
+        let kept = history[0].decisions.iter();
+        let kept: Vec<&str> = kept.map(|decision| decision.policy.as_str()).collect();
+        assert_eq!(kept, ["12", "13", "14", "15", "16", "17", "18", "19"]);
+        let mut at = |position| history.newest_about(position).map(|record| record.at.get());
+        assert_eq!([at(3), at(4), at(900)], [Some(2), Some(3), Some(1)]);
     }
 }

@@ -35,4 +35,7 @@ pub(crate) enum JobStage<P> {
         /// Its number in the row of all attempts.
         started: u64,
     },
+    /// The attempt is over and noted; `Event::Advised` is to come. Only recipients that are
+    /// pending are left.
+    Advised,
 }

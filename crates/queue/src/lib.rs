@@ -29,7 +29,8 @@
 //! |---|---|---|
 //! | routing | [`Action::Route`] | `Routed`: ends, and each `Deliver` opens a job of its own: in flight, ready, or parked at once |
 //! | ready | nothing; it is in its destination's queue | its turn comes → in flight; its destination is suspended → parked; its recipients expire, or a command calls it back → ends |
-//! | in flight | [`Action::Attempt`] | `Attempted`: ends |
+//! | in flight | [`Action::Attempt`] | `Attempted`: ends; where a policy is to be heard about what it left pending → awaiting advice |
+//! | awaiting advice | nothing; the outcome is noted and saved | `Advised`: ends, and what is to be tried at once opens jobs of its own |
 //! | parked | nothing; the job has ended | its recipients wait for their new due time with their message, nothing counted |
 //!
 //! A message is saved when it comes to rest with something changed, and already when
@@ -59,6 +60,7 @@
 //! Fresh mail and mail due again each have a part of active memory that the other cannot
 //! take.
 
+mod decision;
 mod destinations;
 mod event;
 mod fate;
@@ -77,9 +79,10 @@ mod time;
 mod view;
 mod window;
 
+pub use decision::PolicyDecision;
 pub use event::{
-    Action, AttemptOutcome, Deferral, DeferralKind, Disposition, Event, JobId, OperatorCommand,
-    RecipientOutcome, Route,
+    Action, Advice, Advised, AttemptOutcome, Deferral, DeferralKind, Disposition, Event, JobId,
+    OperatorCommand, OperatorEnd, RecipientOutcome, Route,
 };
 pub use history::{AttemptRecord, History};
 pub use limits::{LimitsError, SchedulerLimits};

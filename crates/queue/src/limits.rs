@@ -1,5 +1,7 @@
 //! The scheduler's bounds, each with a name and a reason.
 
+use crate::History;
+
 /// Bounds of a [`Scheduler`](crate::Scheduler).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SchedulerLimits {
@@ -50,6 +52,10 @@ pub struct SchedulerLimits {
     pub retry_after_min_ms: u64,
     /// Advice to retry later than this, in milliseconds, is lowered to it.
     pub retry_after_max_ms: u64,
+    /// Of the attempts in a message's [`History`](crate::History), so many may have been
+    /// followed by another at once, by advice of a policy; further such advice is not heeded.
+    /// Two policies that send a message to and fro are stopped by it. 0: none is heeded.
+    pub prompt_retries: usize,
     /// How long a message rests that could not be loaded, in milliseconds.
     pub load_retry_ms: u64,
 }
@@ -77,6 +83,7 @@ impl Default for SchedulerLimits {
             destination_memory_ms: HOUR_MS,
             retry_after_min_ms: SECOND_MS,
             retry_after_max_ms: 24 * HOUR_MS,
+            prompt_retries: 4,
             load_retry_ms: 30 * SECOND_MS,
         }
     }
@@ -99,6 +106,9 @@ pub enum LimitsError {
         /// The field it exceeds.
         upper: &'static str,
     },
+    /// More than a message remembers.
+    #[error("`prompt_retries` must not be greater than {}", History::LIMIT)]
+    PromptRetries,
     /// Nothing would be left for the other kind of mail.
     #[error(
         "`reserved_for_fresh` and `reserved_for_due` must each be smaller than \
@@ -151,6 +161,10 @@ impl SchedulerLimits {
             if low > high {
                 return Err(LimitsError::Order { lower, upper });
             }
+        }
+        // What the history has forgotten is not counted.
+        if self.prompt_retries > History::LIMIT {
+            return Err(LimitsError::PromptRetries);
         }
         let reserved = self
             .reserved_for_fresh

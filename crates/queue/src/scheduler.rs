@@ -1,5 +1,6 @@
 //! The scheduler: its state, and the turn every event takes.
 
+mod advice;
 mod attempts;
 mod commands;
 mod questions;
@@ -57,6 +58,7 @@ struct Tally {
     routing: usize,
     ready: usize,
     in_flight: usize,
+    advised: usize,
 }
 
 /// A place in active memory.
@@ -159,6 +161,7 @@ impl<P> Scheduler<P> {
                 self.change(id, |message, _| crate::fate::annotate(message, attributes));
             }
             Event::Attempted { job, outcome } => self.attempted(job, outcome, now, out),
+            Event::Advised { job, advice } => self.advised(job, advice, now, out),
             Event::Command(command) => self.command(command, now, out),
             Event::Tick => {}
         }

@@ -29,6 +29,8 @@ pub enum MessageState {
         ready: usize,
         /// Jobs being delivered.
         in_flight: usize,
+        /// Jobs whose attempt is over and about which policies are being heard.
+        advised: usize,
     },
 }
 
@@ -53,6 +55,8 @@ pub struct Counts {
     pub ready: usize,
     /// Jobs being delivered.
     pub in_flight: usize,
+    /// Jobs whose attempt is over and about which policies are being heard.
+    pub advised: usize,
     /// Destinations remembered.
     pub destinations: usize,
     /// Of these, suspended.

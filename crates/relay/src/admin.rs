@@ -344,8 +344,13 @@ fn doing_text(state: &queue::MessageState) -> String {
             routing,
             ready,
             in_flight,
+            advised,
         } => {
-            format!("active: {routing} routing, {ready} ready, {in_flight} in flight")
+            let active = format!("active: {routing} routing, {ready} ready, {in_flight} in flight");
+            match advised {
+                0 => active,
+                count => format!("{active}, {count} awaiting a plugin's advice"),
+            }
         }
     }
 }

@@ -367,6 +367,11 @@ impl Dispatch {
                 let about = (recipients, plan, destination);
                 self.tasks.spawn(work::attempt(core(), job, message, about));
             }
+            Action::Ended {
+                id,
+                recipients,
+                how,
+            } => work::report_end(&self.core.meters, id, recipients, how),
             action => self.write(action),
         }
     }
@@ -457,7 +462,10 @@ impl Dispatch {
 
 fn id_of(action: &Action<Plan>) -> QueueId {
     match action {
-        Action::Load { id } | Action::Rest { id, .. } | Action::Remove { id } => *id,
+        Action::Load { id }
+        | Action::Rest { id, .. }
+        | Action::Remove { id }
+        | Action::Ended { id, .. } => *id,
         Action::Route { message, .. }
         | Action::Attempt { message, .. }
         | Action::Save { message, .. } => message.id,

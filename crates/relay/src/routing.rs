@@ -15,7 +15,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use plugin::{Decision, Flow, RouteCall, Verdict};
+use plugin::{Call, CallStats, Decision, Flow, Output, Phase, Verdict};
 use queue::{Deferral, Disposition, QueuedMessage, UnixMs};
 use smtp::Domain;
 
@@ -25,9 +25,10 @@ use self::draft::{Draft, Stand, failure_disposition, supported};
 pub use self::lanes::Lanes;
 use crate::core::{Core, Settings};
 use crate::dispatch::Plan;
-use crate::policy::call::{self, CallTrace, Failure, NoAnswer};
+use crate::policy::call::{self, CallTrace, NoAnswer};
 use crate::policy::chain::Link;
 use crate::policy::environment::{ContentSource, RouteEnvironment};
+use crate::policy::gate::About;
 
 /// Whom a routing decision is about.
 #[derive(Clone)]
@@ -108,6 +109,7 @@ pub async fn route_job(
             recipients: group.recipients,
             expires_at: expires_ms.map(|ms| received_at.plus_ms(ms)),
             disposition: group.disposition,
+            decisions: Vec::new(),
         }
     });
     (routes.collect(), routing.attributes)
@@ -127,7 +129,7 @@ pub async fn decide(settings: &Arc<Settings>, subject: &Subject) -> Routing {
     let mut attributes = Attributes::new();
     let mut drafts = vec![Draft::new(subject.message.id, subject.recipients.clone())];
     for link in settings.chain.links() {
-        if link.matches(&subject.message, &subject.domain) {
+        if link.plugin.has(Phase::Routing) && link.matches(&subject.message, &subject.domain) {
             let mut next = Vec::with_capacity(drafts.len());
             for draft in drafts {
                 if draft.stopped {
@@ -156,7 +158,8 @@ async fn ask(
     next: &mut Vec<Draft>,
     attributes: &mut Attributes,
 ) {
-    let environment = RouteEnvironment::new(subject, base.settings.directory.clone(), {
+    let about = About::new(subject.message.id);
+    let environment = RouteEnvironment::new(subject, &about, base.settings.directory.clone(), {
         let (base, stand) = (Arc::clone(base), draft.stand.clone());
         Arc::new(move || -> futures_util::future::BoxFuture<'static, _> {
             let (base, stand) = (Arc::clone(&base), stand.clone());
@@ -168,36 +171,45 @@ async fn ask(
             })
         })
     });
-    match call::route(link, subject, &draft.recipients, attributes, environment).await {
-        Ok(call) => {
-            let _turn = subject.lanes.enter(subject.attempt).await;
-            let mut made = Vec::with_capacity(call.verdicts.len());
-            for verdict in &call.verdicts {
-                match apply(link, verdict, &call, base, &draft).await {
-                    Ok(changed) => made.push(changed),
-                    Err(detail) => {
-                        // One verdict that cannot be carried out makes the answer as a whole
-                        // untrustworthy.
-                        let failure = Failure::invalid(&call, detail);
-                        next.push(draft.failed(link, failure));
-                        return;
-                    }
-                }
-            }
-            link.meters.ok(&call.stats);
-            attributes.extend(call.attributes);
+    let place = (&about, environment);
+    let answer = match call::route(link, subject, &draft.recipients, attributes, place).await {
+        Ok(answer) => answer,
+        Err(NoAnswer::Failed(failure)) => return next.push(draft.failed(link, failure)),
+        Err(NoAnswer::Unreadable(unread)) => return next.push(draft.unreadable(link, &unread)),
+    };
+    let _turn = subject.lanes.enter(subject.attempt).await;
+    match apply_all(link, answer.call(), base, &draft).await {
+        Ok(made) => {
+            attributes.extend(answer.used().attributes);
             next.extend(made);
         }
-        Err(NoAnswer::Failed(failure)) => next.push(draft.failed(link, failure)),
-        Err(NoAnswer::Unreadable(unread)) => next.push(draft.unreadable(link, &unread)),
+        // One verdict that cannot be carried out makes the answer as a whole untrustworthy.
+        Err(detail) => next.push(draft.failed(link, answer.refused(detail))),
     }
+}
+
+/// What all verdicts of a call make of one draft, or why one of them cannot be carried out.
+async fn apply_all(
+    link: &Link,
+    call: &Call,
+    base: &Base,
+    draft: &Draft,
+) -> Result<Vec<Draft>, String> {
+    let Output::Route(verdicts) = &call.output else {
+        return Err("the answer is not of the routing phase".to_owned());
+    };
+    let mut made = Vec::with_capacity(verdicts.len());
+    for verdict in verdicts {
+        made.push(apply(link, verdict, &call.stats, base, draft).await?);
+    }
+    Ok(made)
 }
 
 /// The draft of one verdict's recipients.
 async fn apply(
     link: &Link,
     verdict: &Verdict,
-    call: &RouteCall,
+    stats: &CallStats,
     base: &Base,
     draft: &Draft,
 ) -> Result<Draft, String> {
@@ -208,7 +220,7 @@ async fn apply(
             .collect(),
         ..draft.clone()
     };
-    let mut trace = CallTrace::ok(link, verdict, call);
+    let mut trace = CallTrace::ok(link, verdict, stats);
     if base.was_released && matches!(verdict.decision, Decision::Hold { .. }) {
         let plugin = &link.config.name;
         tracing::info!(id = %base.id, plugin, "a released message is not held again");

@@ -133,8 +133,9 @@ impl<P> Scheduler<P> {
             self.wishes.remove(&id);
             out.push(Action::Remove { id });
         } else {
+            let awaits_advice = outcome.awaits_advice;
             self.note_outcome(id, &recipients, outcome, now);
-            self.close_job(job, id);
+            self.end_or_await_advice(job, id, recipients, awaits_advice);
         }
         self.pump(destination, now, out);
         self.destinations.settle(destination, &self.limits, now);
@@ -181,9 +182,13 @@ impl<P> Scheduler<P> {
         let AttemptOutcome {
             recipients: outcomes,
             host,
-            record,
+            mut record,
             ..
         } = outcome;
+        record.about(recipients);
+        // The driver's own list may be long.
+        let decisions = std::mem::take(&mut record.decisions);
+        record.decided(decisions);
         self.change(id, |message, backoff| {
             message.history.push(record);
             let mut outcomes = outcomes.into_iter();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use smtp::{QueueId, Reply};
 
 use super::{Active, Scheduler, Slot};
+use crate::job::JobStage;
 use crate::{Action, OperatorCommand, UnixMs, fate};
 
 /// A command that waits for its message.
@@ -91,7 +92,9 @@ impl<P> Scheduler<P> {
             return;
         };
         let mut busy = vec![false; message.recipients.len()];
-        for job in jobs.iter().filter_map(|job| self.jobs.get(job)) {
+        let open = jobs.iter().filter_map(|job| self.jobs.get(job));
+        // Those about whom advice is awaited are tried no more than those that rest.
+        for job in open.filter(|job| !matches!(job.stage, JobStage::Advised)) {
             for &position in &job.recipients {
                 busy[position as usize] = true; // Jobs are made of the message's positions.
             }

@@ -46,6 +46,7 @@ impl<P> Scheduler<P> {
             routing: self.tally.routing,
             ready: self.tally.ready,
             in_flight: self.tally.in_flight,
+            advised: self.tally.advised,
             destinations: self.destinations.len(),
             suspended: suspended.count(),
         }
@@ -74,18 +75,20 @@ impl<P> Scheduler<P> {
         match self.slots.get(&id) {
             Some(Slot::Loading { .. }) => Some(MessageState::Loading),
             Some(Slot::Active(active)) => {
-                let (mut routing, mut ready, mut in_flight) = (0, 0, 0);
+                let (mut routing, mut ready, mut in_flight, mut advised) = (0, 0, 0, 0);
                 for job in active.jobs.iter().filter_map(|job| self.jobs.get(job)) {
                     match job.stage {
                         JobStage::Routing => routing += 1,
                         JobStage::Ready { .. } => ready += 1,
                         JobStage::InFlight { .. } => in_flight += 1,
+                        JobStage::Advised => advised += 1,
                     }
                 }
                 Some(MessageState::Active {
                     routing,
                     ready,
                     in_flight,
+                    advised,
                 })
             }
             None => self

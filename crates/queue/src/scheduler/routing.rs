@@ -6,7 +6,9 @@ use smtp::{QueueId, Reply};
 
 use super::{RoutedHold, Scheduler, Wish};
 use crate::job::{Job, JobStage};
-use crate::{Action, AttemptRecord, Deferral, Disposition, JobId, Route, UnixMs, fate};
+use crate::{
+    Action, AttemptRecord, Deferral, Disposition, JobId, PolicyDecision, Route, UnixMs, fate,
+};
 
 /// Stage of history records that tell of routing, not of an attempt.
 const STAGE: &str = "route";
@@ -58,6 +60,7 @@ impl<P> Scheduler<P> {
             recipients,
             expires_at,
             disposition,
+            decisions,
         } = route;
         if expires_at.is_some() {
             self.set_expiry(id, &recipients, expires_at);
@@ -67,26 +70,46 @@ impl<P> Scheduler<P> {
                 self.enqueue(id, recipients, &destination, plan, now, out);
             }
             Disposition::Defer(deferral) => self.change(id, |message, backoff| {
-                let domain = domain_of(message, &recipients);
-                message.history.push(record(now, domain, &deferral.reply));
+                note(
+                    message,
+                    &recipients,
+                    deferral.reply.to_string(),
+                    decisions,
+                    now,
+                );
                 for position in recipients {
                     fate::defer(message, position, deferral.clone(), None, backoff, now);
                 }
             }),
             Disposition::Reject(reply) => self.change(id, |message, _| {
-                let domain = domain_of(message, &recipients);
-                message.history.push(record(now, domain, &reply));
+                note(message, &recipients, reply.to_string(), decisions, now);
                 for position in recipients {
                     fate::reject(message, position, reply.clone(), now);
                 }
             }),
             Disposition::Discard(reason) => self.change(id, |message, _| {
+                note(
+                    message,
+                    &recipients,
+                    format!("discarded: {reason}"),
+                    decisions,
+                    now,
+                );
                 for position in recipients {
                     fate::discard(message, position, reason.clone(), now);
                 }
             }),
             Disposition::Hold { reason, release_at } => {
                 if let Some(active) = self.active_mut(id) {
+                    // Saved with the hold, when the other jobs have ended.
+                    let message = Arc::make_mut(&mut active.message);
+                    note(
+                        message,
+                        &recipients,
+                        format!("held: {reason}"),
+                        decisions,
+                        now,
+                    );
                     active.hold.get_or_insert(RoutedHold { reason, release_at });
                 }
             }
@@ -115,7 +138,7 @@ impl<P> Scheduler<P> {
 
     /// Lets recipients be delivered: at once if the destination has room, else they
     /// wait in its ready queue, or rest.
-    fn enqueue(
+    pub(super) fn enqueue(
         &mut self,
         id: QueueId,
         mut recipients: Vec<u32>,
@@ -291,31 +314,35 @@ fn domain_of(message: &crate::QueuedMessage, recipients: &[u32]) -> String {
         .unwrap_or_default()
 }
 
-fn record(now: UnixMs, destination: String, reply: &Reply) -> AttemptRecord {
-    let outcome = match reply.enhanced {
-        Some(enhanced) => format!("{} {enhanced} {}", reply.code, reply.text),
-        None => format!("{} {}", reply.code, reply.text),
-    };
-    AttemptRecord {
+/// Notes in the message's history what routing decided in place of an attempt.
+fn note(
+    message: &mut crate::QueuedMessage,
+    recipients: &[u32],
+    outcome: String,
+    decisions: Vec<PolicyDecision>,
+    now: UnixMs,
+) {
+    let mut record = AttemptRecord {
         at: now,
-        destination,
-        host: None,
-        address: None,
+        destination: domain_of(message, recipients),
         stage: STAGE.to_owned(),
         outcome,
-        duration_ms: 0,
-    }
+        ..AttemptRecord::default()
+    };
+    record.about(recipients);
+    record.decided(decisions);
+    message.history.push(record);
 }
 
 /// The recipients of a job that no route has named yet. Sorted, as they were made.
-struct OpenRecipients {
+pub(super) struct OpenRecipients {
     recipients: Vec<u32>,
     /// Empty until the first partial claim: most routes name all.
     claimed: Vec<bool>,
 }
 
 impl OpenRecipients {
-    const fn new(recipients: Vec<u32>) -> Self {
+    pub(super) const fn new(recipients: Vec<u32>) -> Self {
         Self {
             recipients,
             claimed: Vec::new(),
@@ -323,7 +350,7 @@ impl OpenRecipients {
     }
 
     /// Leaves in `wanted` only what is open, and closes that.
-    fn claim(&mut self, wanted: &mut Vec<u32>) {
+    pub(super) fn claim(&mut self, wanted: &mut Vec<u32>) {
         if self.claimed.is_empty() {
             if *wanted == self.recipients {
                 self.recipients.clear();

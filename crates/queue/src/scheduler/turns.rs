@@ -7,7 +7,7 @@ use smtp::QueueId;
 use super::{Active, Scheduler, Slot, Wish};
 use crate::job::{Job, JobStage};
 use crate::notify::{self, Notification};
-use crate::{Action, QueuedMessage, UnixMs, fate};
+use crate::{Action, JobId, OperatorEnd, QueuedMessage, UnixMs, fate};
 
 impl<P> Scheduler<P> {
     pub(super) fn accepted(
@@ -118,27 +118,7 @@ impl<P> Scheduler<P> {
         };
         let mut jobs = Vec::with_capacity(groups.len().min(self.limits.jobs_per_message));
         for (domain, recipients) in groups.into_iter().take(self.limits.jobs_per_message) {
-            let job = self.new_job_id();
-            jobs.push(job);
-            self.tally.routing += 1;
-            let attempt = recipients
-                .iter()
-                .filter_map(|&position| attempts(&message, position));
-            out.push(Action::Route {
-                job,
-                message: Arc::clone(&message),
-                domain,
-                attempt: attempt.max().unwrap_or(0),
-                recipients: recipients.clone(),
-            });
-            self.jobs.insert(
-                job,
-                Job {
-                    message: id,
-                    recipients,
-                    stage: JobStage::Routing,
-                },
-            );
+            jobs.push(self.open_routing(&message, domain, recipients, out));
         }
         if dirty || jobs.is_empty() {
             self.touched.push(id);
@@ -155,6 +135,38 @@ impl<P> Scheduler<P> {
             since: now,
         };
         self.slots.insert(id, Slot::Active(active));
+    }
+
+    /// Asks where these recipients of one domain go. The job is to be put on the message's
+    /// list.
+    pub(super) fn open_routing(
+        &mut self,
+        message: &Arc<QueuedMessage>,
+        domain: smtp::Domain,
+        recipients: Vec<u32>,
+        out: &mut Vec<Action<P>>,
+    ) -> JobId {
+        let job = self.new_job_id();
+        self.tally.routing += 1;
+        let attempt = recipients
+            .iter()
+            .filter_map(|&position| attempts(message, position));
+        out.push(Action::Route {
+            job,
+            message: Arc::clone(message),
+            domain,
+            attempt: attempt.max().unwrap_or(0),
+            recipients: recipients.clone(),
+        });
+        self.jobs.insert(
+            job,
+            Job {
+                message: message.id,
+                recipients,
+                stage: JobStage::Routing,
+            },
+        );
+        job
     }
 
     /// Ends the turn for every message that something happened to.
@@ -191,6 +203,19 @@ impl<P> Scheduler<P> {
             return;
         };
         let wish = self.wishes.remove(&id);
+        let end = match wish {
+            Some(Wish::Remove) => Some(OperatorEnd::Removed),
+            Some(Wish::Bounce(_)) => Some(OperatorEnd::Bounced),
+            _ => None,
+        };
+        if let Some(how) = end {
+            let recipients = pending_count(&active.message);
+            out.push(Action::Ended {
+                id,
+                recipients,
+                how,
+            });
+        }
         if matches!(wish, Some(Wish::Remove)) {
             out.push(Action::Remove { id });
             return;
@@ -320,6 +345,12 @@ fn has_expiry_by(message: &QueuedMessage, now: UnixMs) -> bool {
             .recipients
             .iter()
             .any(|recipient| recipient.expires_at.is_some())
+}
+
+fn pending_count(message: &QueuedMessage) -> u32 {
+    let pending = message.recipients.iter();
+    let count = pending.filter(|one| !one.state.is_final()).count();
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 fn attempts(message: &QueuedMessage, position: u32) -> Option<u32> {

@@ -79,7 +79,10 @@ fn a_resting_message_is_removed_without_being_read() {
 fn a_resting_message_is_bounced() {
     let mut desk = resting();
     assert_eq!(desk.command(bounce(1)), ["load 1"]);
-    assert_eq!(desk.load(1), ["notify 1 Failure [0]", "remove 1"]);
+    assert_eq!(
+        desk.load(1),
+        ["Bounced 1 of 1", "notify 1 Failure [0]", "remove 1"]
+    );
 }
 
 #[test]
@@ -88,7 +91,10 @@ fn a_held_message_is_bounced() {
     desk.command(hold(1));
     desk.load(1);
     assert_eq!(desk.command(bounce(1)), ["load 1"]);
-    assert_eq!(desk.load(1), ["notify 1 Failure [0]", "remove 1"]);
+    assert_eq!(
+        desk.load(1),
+        ["Bounced 1 of 1", "notify 1 Failure [0]", "remove 1"]
+    );
 }
 
 #[test]
@@ -226,7 +232,7 @@ fn what_waits_for_a_destination_is_called_back_at_once() {
     );
     assert_eq!(
         desk.command(OperatorCommand::Remove { id: id(4) }),
-        ["remove 4"]
+        ["Removed 1 of 4", "remove 4"]
     );
     let out = desk.attempted(first, outcome(vec![delivered()]));
     assert_eq!(out, ["remove 1", "attempt 5 x [0] by 7"]);
@@ -252,14 +258,14 @@ fn what_is_under_way_is_finished_first() {
     let job = desk.launch(3, "a@x.example", "x");
     assert_eq!(desk.command(bounce(3)), [""; 0]);
     let out = desk.attempted(job, outcome(vec![deferred()]));
-    assert_eq!(out, ["notify 3 Failure [0]", "remove 3"]);
+    assert_eq!(out, ["Bounced 1 of 3", "notify 3 Failure [0]", "remove 3"]);
 
     let job = desk.launch(4, "a@x.example", "x");
     assert_eq!(desk.command(OperatorCommand::Remove { id: id(4) }), [""; 0]);
     assert_eq!(desk.command(hold(4)), [""; 0], "nothing replaces a removal");
     assert_eq!(
         desk.attempted(job, outcome(vec![failed()])),
-        ["remove 4"],
+        ["Removed 0 of 4", "remove 4"],
         "without a word"
     );
 }
@@ -292,7 +298,7 @@ fn commands_meet_a_message_that_is_being_loaded() {
     let mut other = resting();
     other.tick_at(START.plus_ms(1000));
     assert_eq!(other.command(hold(1)), [""; 0]);
-    assert_eq!(desk.load(1), ["remove 1"]);
+    assert_eq!(desk.load(1), ["Removed 1 of 1", "remove 1"]);
     assert_eq!(other.load(1), ["save 1 due never", "rest 1 until never"]);
 
     let mut desk = resting();

@@ -69,6 +69,7 @@ pub(crate) fn outcome(recipients: Vec<RecipientOutcome>) -> AttemptOutcome {
             stage: "data".to_owned(),
             ..AttemptRecord::default()
         },
+        awaits_advice: false,
     }
 }
 
@@ -119,6 +120,11 @@ fn word(action: &Action<u32>) -> String {
         Action::Rest { id, due_at } => {
             format!("rest {} until +{}", id.get(), due_at.since_ms(START))
         }
+        Action::Ended {
+            id,
+            recipients,
+            how,
+        } => format!("{how:?} {recipients} of {}", id.get()),
         Action::Remove { id } => format!("remove {}", id.get()),
         Action::Notify(notification) => format!(
             "notify {} {:?} {:?}",

@@ -150,7 +150,7 @@ fn every_disposition_does_what_it_says() {
         .iter()
         .map(|record| record.stage.as_str())
         .collect();
-    assert_eq!(stages, ["route", "route", "route", "data"]);
+    assert_eq!(stages, ["route", "route", "route", "route", "data"]);
 }
 
 #[test]
@@ -468,6 +468,7 @@ fn the_numbers_agree_with_the_states() {
         routing: 1,
         ready: 1,
         in_flight: 2,
+        advised: 0,
         destinations: 1,
         suspended: 0,
     };
@@ -478,7 +479,8 @@ fn the_numbers_agree_with_the_states() {
         Some(MessageState::Active {
             routing: 0,
             ready: 1,
-            in_flight: 0
+            in_flight: 0,
+            advised: 0
         })
     );
     assert_eq!(

@@ -1,5 +1,6 @@
 //! The scheduler's rules, each by itself, and all together under chance.
 
+mod advice;
 mod commands;
 mod desk;
 mod destinations;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use queue::{
     AttemptOutcome, AttemptRecord, Disposition, JobId, Notification, NotificationKind,
-    QueuedMessage, RecipientOutcome,
+    OperatorEnd, QueuedMessage, RecipientOutcome,
 };
 use smtp::{Domain, QueueId};
 use spool::{RecordId, SpoolError};
@@ -75,6 +75,7 @@ pub(super) async fn attempt(
                 outcome: "a fault of this relay".to_owned(),
                 ..AttemptRecord::default()
             },
+            awaits_advice: false,
         }
     });
     core.tell(Input::Attempted { job, outcome }).await;
@@ -181,4 +182,14 @@ pub(super) fn count_failures(meters: &Meters, outcome: &AttemptOutcome) {
     meters
         .failed
         .increment(outcome.recipients.iter().filter(failed).count() as u64);
+}
+
+/// Counts and logs recipients that an operator has brought to an end.
+pub(super) fn report_end(meters: &Meters, id: QueueId, recipients: u32, how: OperatorEnd) {
+    let (counter, result) = match how {
+        OperatorEnd::Bounced => (&meters.bounced_by_operator, "bounced"),
+        OperatorEnd::Removed => (&meters.discarded, "removed"),
+    };
+    counter.increment(u64::from(recipients));
+    tracing::info!(%id, result, recipients, "by the operator");
 }

@@ -335,7 +335,9 @@ impl<'a> Run<'a> {
                 stage: self.stage.to_owned(),
                 outcome: telling(&recipients).map_or_else(String::new, ToString::to_string),
                 duration_ms,
+                ..AttemptRecord::default()
             },
+            awaits_advice: false,
             host: self.host,
             recipients,
         }

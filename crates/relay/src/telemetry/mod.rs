@@ -16,7 +16,7 @@ use metrics::{Counter, Gauge, Histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 pub use self::limits::limits;
-pub use self::plugins::{PluginMetrics, plugin_info};
+pub use self::plugins::{PluginMetrics, plugin_action, plugin_info};
 pub use self::table::*;
 
 /// Seconds: from a cached answer to a slow host.
@@ -77,7 +77,7 @@ fn describe() {
     for cause in ["remote", "local"] {
         metrics::counter!(DEFERRED, "cause" => cause).absolute(0);
     }
-    for cause in ["failed", "expired"] {
+    for cause in ["failed", "expired", "operator"] {
         metrics::counter!(BOUNCED, "cause" => cause).absolute(0);
     }
     for name in [DELIVERED, DISCARDED, BOUNCES] {
@@ -106,6 +106,8 @@ pub struct Meters {
     pub failed: Counter,
     /// See [`BOUNCED`].
     pub expired: Counter,
+    /// See [`BOUNCED`].
+    pub bounced_by_operator: Counter,
     /// See [`DISCARDED`].
     pub discarded: Counter,
     /// See [`BOUNCES`].
@@ -142,6 +144,7 @@ impl Meters {
             deferred_local: metrics::counter!(DEFERRED, "cause" => "local"),
             failed: metrics::counter!(BOUNCED, "cause" => "failed"),
             expired: metrics::counter!(BOUNCED, "cause" => "expired"),
+            bounced_by_operator: metrics::counter!(BOUNCED, "cause" => "operator"),
             discarded: metrics::counter!(DISCARDED),
             bounces: metrics::counter!(BOUNCES),
             attempts: ["delivered", "deferred", "failed", "mixed"]
@@ -217,6 +220,17 @@ impl ListenerMeters {
     /// Counts a message that was refused at or after DATA.
     pub fn message_refused(&self, reason: &'static str) {
         metrics::counter!(MESSAGES_REFUSED, "listener" => self.name.clone(), "reason" => reason)
+            .increment(1);
+    }
+
+    /// Counts a message that was answered with 250 and dropped.
+    pub fn message_discarded(&self) {
+        metrics::counter!(MESSAGES_DISCARDED, "listener" => self.name.clone()).increment(1);
+    }
+
+    /// Counts a refused MAIL.
+    pub fn sender_refused(&self, reason: &'static str) {
+        metrics::counter!(SENDERS_REFUSED, "listener" => self.name.clone(), "reason" => reason)
             .increment(1);
     }
 

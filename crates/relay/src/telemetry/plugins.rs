@@ -1,6 +1,6 @@
 //! What the relay counts of plugins, and what plugins count themselves.
 
-use super::{PLUGIN_EVENTS, PLUGIN_INFO, PLUGIN_VALUES};
+use super::{PLUGIN_ACTIONS, PLUGIN_EVENTS, PLUGIN_INFO, PLUGIN_VALUES};
 
 /// Shows a plugin as loaded, or as no longer loaded.
 pub fn plugin_info(plugin: &plugin::Inspection, is_loaded: bool) {
@@ -12,6 +12,18 @@ pub fn plugin_info(plugin: &plugin::Inspection, is_loaded: bool) {
         "digest" => plugin.sha256.to_string(),
     )
     .set(if is_loaded { 1.0 } else { 0.0 });
+}
+
+/// Counts what a plugin did to mail that came in: `rewrite`, `drop`, `hold`, `discard`, `defer`
+/// or `reject`.
+pub fn plugin_action(plugin: &str, phase: plugin::Phase, action: &'static str) {
+    metrics::counter!(
+        PLUGIN_ACTIONS,
+        "plugin" => plugin.to_owned(),
+        "phase" => phase.as_str(),
+        "action" => action,
+    )
+    .increment(1);
 }
 
 /// Takes what plugins count themselves.

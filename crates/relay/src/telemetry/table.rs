@@ -44,13 +44,15 @@ table! {
     CONNECTIONS_REFUSED Counter Count "waypost_connections_refused_total" "SMTP connections turned away, by listener and reason.";
     CONNECTIONS_OPEN Gauge Count "waypost_connections_open" "SMTP connections open now, by listener.";
     MESSAGES_ACCEPTED Counter Count "waypost_messages_accepted_total" "Messages answered with 250 after end of data, by listener.";
-    MESSAGES_REFUSED Counter Count "waypost_messages_refused_total" "Messages refused at or after DATA, by listener and reason: size, bare_line_break, memory, loop, spool.";
-    RECIPIENTS_REFUSED Counter Count "waypost_recipients_refused_total" "RCPT commands refused, by listener and reason.";
+    MESSAGES_REFUSED Counter Count "waypost_messages_refused_total" "Messages refused at or after DATA, by listener and reason: size, bare_line_break, memory, loop, spool, plugin (one said so), plugin_failed.";
+    MESSAGES_DISCARDED Counter Count "waypost_messages_discarded_total" "Messages answered with 250 and dropped because a plugin said so, by listener.";
+    SENDERS_REFUSED Counter Count "waypost_senders_refused_total" "MAIL commands refused because of a plugin, by listener and reason: plugin (one said so), plugin_failed.";
+    RECIPIENTS_REFUSED Counter Count "waypost_recipients_refused_total" "RCPT commands refused, by listener and reason: relay_denied, too_many_recipients (aliases counted), plugin (one said so), plugin_failed.";
     ACCEPTED_BYTES Counter Bytes "waypost_accepted_bytes_total" "Octets of accepted messages, by listener.";
     ACCEPT_SECONDS Histogram Seconds "waypost_accept_seconds" "Time from end of data to the reply, the commit to disk included.";
     DELIVERED Counter Count "waypost_recipients_delivered_total" "Recipients for whom a next hop took the message.";
     DEFERRED Counter Count "waypost_recipients_deferred_total" "Attempts for a recipient that ended in a wait, by cause: remote (the next hop), local (DNS, plugin, spool).";
-    BOUNCED Counter Count "waypost_recipients_bounced_total" "Recipients given up, by cause: failed, expired.";
+    BOUNCED Counter Count "waypost_recipients_bounced_total" "Recipients given up, by cause: failed, expired, operator.";
     DISCARDED Counter Count "waypost_recipients_discarded_total" "Recipients dropped by policy, without a bounce.";
     BOUNCES Counter Count "waypost_bounce_messages_total" "Bounce messages (RFC 3464) made.";
     ATTEMPTS Counter Count "waypost_attempts_total" "Delivery attempts, by result: delivered, deferred, failed, mixed.";
@@ -67,6 +69,7 @@ table! {
     PLUGIN_CALLS Counter Count "waypost_plugin_calls_total" "Calls of a plugin, by plugin and result: ok, or the reason of the failure.";
     PLUGIN_SECONDS Histogram Seconds "waypost_plugin_call_seconds" "Wall-clock time of a plugin call, by plugin.";
     PLUGIN_CPU Histogram Seconds "waypost_plugin_call_cpu_seconds" "CPU time of a plugin call, by plugin.";
+    PLUGIN_ACTIONS Counter Count "waypost_plugin_actions_total" "What plugins did to mail that came in, by plugin, phase (sender, recipient, message) and action: rewrite, drop, hold, discard, defer, reject.";
     PLUGIN_INFO Gauge Count "waypost_plugin_info" "1 for what is loaded, by plugin, version and digest; 0 for what was.";
     PLUGIN_EVENTS Counter Count "waypost_plugin_events_total" "Counters kept by plugins, by plugin and event.";
     PLUGIN_VALUES Histogram Count "waypost_plugin_values" "Values observed by plugins, by plugin and name.";

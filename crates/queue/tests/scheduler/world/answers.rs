@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use queue::{AttemptOutcome, Deferral, Disposition, RecipientOutcome, Route, UnixMs};
+use queue::{
+    Advice, Advised, AttemptOutcome, Deferral, Disposition, PolicyDecision, RecipientOutcome,
+    Route, UnixMs,
+};
 use smtp::Reply;
 
 use super::model::Fate;
@@ -122,4 +125,35 @@ pub(crate) fn fates_of_attempt(recipients: &[u32], outcome: &AttemptOutcome) -> 
         RecipientOutcome::Deferred(_) => None,
     };
     pairs.filter_map(fate).collect()
+}
+
+/// What policies advise about the recipients of a job: about all of them, or about some, with
+/// one named twice and positions nobody asked about.
+pub(crate) fn advice(recipients: &[u32], choice: u16, other: u16) -> Vec<Advised<u32>> {
+    let one = |recipients: Vec<u32>, number: u16| Advised {
+        recipients,
+        advice: match number % 8 {
+            1 => Advice::RetryAfter(u64::from(choice) * 100),
+            2 | 3 => Advice::Retry {
+                destination: Arc::from(format!("d{}", choice % 5)),
+                plan: 1,
+            },
+            4 | 5 => Advice::Reroute,
+            6 => Advice::GiveUp(Reply::new(550, (5, 4, 7), "chance")),
+            7 => Advice::Hold {
+                reason: "chance".to_owned(),
+            },
+            _ => Advice::Usual,
+        },
+        decision: PolicyDecision::default(),
+    };
+    match choice % 3 {
+        0 => vec![one(recipients.to_vec(), other)],
+        1 => {
+            let mut first = vec![4_000_000];
+            first.extend(recipients.first());
+            vec![one(first, other), one(recipients.to_vec(), other / 8)]
+        }
+        _ => Vec::new(),
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use queue::{
-    Action, Event, JobId, MessageState, Notification, OperatorCommand, QueuedMessage,
+    Action, Advice, Event, JobId, MessageState, Notification, OperatorCommand, QueuedMessage,
     RecipientState, RetrySchedule, Scheduler, SchedulerLimits, UnixMs,
 };
 use smtp::{QueueId, Reply, ReversePath};
@@ -28,6 +28,8 @@ struct Known {
     null_path: bool,
     bounced: bool,
     dropped: bool,
+    /// A policy has advised to give these up; whether it was heeded is seen later.
+    may_fail: BTreeSet<u32>,
 }
 
 /// A job that has been handed out and not been answered.
@@ -47,6 +49,8 @@ pub(crate) struct World {
     disk: BTreeMap<QueueId, (Arc<QueuedMessage>, UnixMs)>,
     loads: BTreeSet<QueueId>,
     jobs: BTreeMap<JobId, Open>,
+    /// Jobs whose attempt is over and about which advice is awaited.
+    advised: BTreeMap<JobId, Open>,
     used: BTreeSet<JobId>,
     retried: bool,
     record: Vec<(Event<u32>, UnixMs, Vec<Action<u32>>)>,
@@ -73,6 +77,7 @@ fn limits() -> SchedulerLimits {
         destination_memory_ms: 10_000,
         retry_after_min_ms: 100,
         retry_after_max_ms: 5000,
+        prompt_retries: 2,
         load_retry_ms: 300,
     }
 }
@@ -92,6 +97,7 @@ impl World {
             disk: BTreeMap::new(),
             loads: BTreeSet::new(),
             jobs: BTreeMap::new(),
+            advised: BTreeMap::new(),
             used: BTreeSet::new(),
             retried: false,
             record: Vec::new(),
@@ -104,7 +110,8 @@ impl World {
             3..=5 => self.answer_load(a, b),
             6..=9 => self.answer_route(a, b),
             10..=14 => self.answer_attempt(a, b),
-            15..=16 => self.command(a, b),
+            15 => self.command(a, b),
+            16 => self.answer_advice(a, b),
             17..=18 => {
                 self.now = self.now.plus_ms(u64::from(a % 2500));
                 self.apply(Event::Tick);
@@ -137,6 +144,7 @@ impl World {
             null_path: message.reverse_path == ReversePath::Null,
             bounced: false,
             dropped: false,
+            may_fail: BTreeSet::new(),
         };
         self.known.insert(message.id, known);
         let due_at = message.due_at().expect("it has a recipient");
@@ -201,7 +209,8 @@ impl World {
             return;
         };
         let open = self.jobs.remove(&job).expect("just picked");
-        let outcome = answers::attempt(&open.recipients, a, b);
+        let mut outcome = answers::attempt(&open.recipients, a, b);
+        outcome.awaits_advice = b % 4 == 3;
         let known = self
             .known
             .get_mut(&open.message)
@@ -209,7 +218,42 @@ impl World {
         for (position, fate) in answers::fates_of_attempt(&open.recipients, &outcome) {
             known.fates[position as usize] = Some(fate);
         }
+        let fates = &known.fates;
+        let mut waits = open.recipients.clone();
+        waits.retain(|&position| fates[position as usize].is_none());
+        if outcome.awaits_advice && !waits.is_empty() {
+            let open = Open {
+                recipients: waits,
+                ..open
+            };
+            self.advised.insert(job, open);
+        }
         self.apply(Event::Attempted { job, outcome });
+    }
+
+    fn answer_advice(&mut self, a: u16, b: u16) {
+        let jobs: BTreeSet<JobId> = self.advised.keys().copied().collect();
+        let Some(&job) = pick(&jobs, a) else {
+            return;
+        };
+        let open = self.advised.remove(&job).expect("just picked");
+        let advice = answers::advice(&open.recipients, a, b);
+        let known = self
+            .known
+            .get_mut(&open.message)
+            .expect("jobs are of living messages");
+        for one in &advice {
+            if matches!(one.advice, Advice::GiveUp(_)) {
+                known.may_fail.extend(&one.recipients);
+            }
+        }
+        self.apply(Event::Advised { job, advice });
+    }
+
+    /// The jobs of a message that have not come to an end, those awaiting advice included.
+    fn has_jobs(&self, id: QueueId) -> bool {
+        let mut all = self.jobs.values().chain(self.advised.values());
+        all.any(|open| open.message == id)
     }
 
     fn command(&mut self, a: u16, b: u16) {
@@ -253,6 +297,7 @@ impl World {
         self.record.clear();
         self.loads.clear();
         self.jobs.clear();
+        self.advised.clear();
         self.used.clear();
         for known in self.known.values_mut() {
             (known.bounced, known.dropped) = (false, false);
@@ -288,6 +333,9 @@ impl World {
         let outcome = answers::attempt(&[0], a, a);
         self.scheduler
             .apply(Event::Attempted { job, outcome }, self.now, &mut out);
+        let advice = answers::advice(&[0], a, a);
+        self.scheduler
+            .apply(Event::Advised { job, advice }, self.now, &mut out);
         let nobody = id(1_000_000);
         self.scheduler.apply(
             Event::LoadFailed {
@@ -323,10 +371,7 @@ impl World {
             Action::Load { id } => {
                 assert!(self.known.contains_key(&id), "{id} is gone");
                 assert!(self.loads.insert(id), "{id} is being loaded already");
-                assert!(
-                    !self.jobs.values().any(|open| open.message == id),
-                    "{id} is in memory"
-                );
+                assert!(!self.has_jobs(id), "{id} is in memory");
             }
             Action::Route {
                 job,
@@ -357,11 +402,9 @@ impl World {
             }
             Action::Rest { id, .. } => {
                 assert!(self.known.contains_key(&id));
-                assert!(
-                    !self.jobs.values().any(|open| open.message == id),
-                    "{id} has jobs"
-                );
+                assert!(!self.has_jobs(id), "{id} has jobs");
             }
+            Action::Ended { .. } => {}
             Action::Remove { id } => self.removed(id),
             Action::Notify(notification) => self.notified(&notification),
         }
@@ -389,10 +432,8 @@ impl World {
             );
             let elsewhere =
                 |open: &Open| open.message == message && open.recipients.contains(position);
-            assert!(
-                !self.jobs.values().any(elsewhere),
-                "{message} {position} is in two jobs"
-            );
+            let mut all = self.jobs.values().chain(self.advised.values());
+            assert!(!all.any(elsewhere), "{message} {position} is in two jobs");
         }
         self.jobs.insert(
             job,
@@ -407,16 +448,14 @@ impl World {
     fn removed(&mut self, id: QueueId) {
         let known = self.known.remove(&id).expect("removed once");
         self.disk.remove(&id);
-        assert!(
-            !self.jobs.values().any(|open| open.message == id),
-            "{id} has jobs"
-        );
+        assert!(!self.has_jobs(id), "{id} has jobs");
         if known.dropped {
             return;
         }
         for (position, fate) in (0_u32..).zip(&known.fates) {
             let given_up = fate.is_none();
-            let may_be_given_up = known.bounced || known.expires_at <= self.now;
+            let may_be_given_up =
+                known.bounced || known.may_fail.contains(&position) || known.expires_at <= self.now;
             assert!(!given_up || may_be_given_up, "{id} {position} was lost");
             let owed = !known.null_path && (given_up || *fate == Some(Fate::Failed));
             assert_eq!(
@@ -439,7 +478,8 @@ impl World {
             let fate = known.fates[position as usize];
             match message.recipients[position as usize].state {
                 RecipientState::Failed { .. } => {
-                    assert!(fate == Some(Fate::Failed) || (fate.is_none() && known.bounced));
+                    let given_up = known.bounced || known.may_fail.contains(&position);
+                    assert!(fate == Some(Fate::Failed) || (fate.is_none() && given_up));
                 }
                 RecipientState::Expired { .. } => {
                     assert!(fate.is_none() && known.expires_at <= self.now);
@@ -463,6 +503,7 @@ impl World {
             (counts.routing, counts.in_flight),
             (routing, self.jobs.len() - routing)
         );
+        assert_eq!(counts.advised, self.advised.len());
         assert_eq!(
             counts.resting + counts.held + counts.active,
             self.known.len()
@@ -529,6 +570,8 @@ impl World {
                 self.answer_route(3, 6); // One route, deliver.
             } else if self.open_job(false, 0).is_some() {
                 self.answer_attempt(3, 1); // Delivered.
+            } else if !self.advised.is_empty() {
+                self.answer_advice(0, 0); // As usual.
             } else {
                 self.now = self.scheduler.next_wake().expect("mail waits for nothing");
                 self.apply(Event::Tick);
