@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use plugin::{CallStats, FailureReason, LogLine, RouteCall, RouteRequest, Verdict};
+use plugin::{CallStats, FailureReason, Input, LogLine, Phase, RouteRequest, Verdict};
 use serde::Serialize;
-use smtp::{QueueId, ReversePath};
+use smtp::ReversePath;
 use spool::SpoolError;
 
 use super::chain::Link;
 use super::environment::RouteEnvironment;
+use super::gate::{self, About, Answer};
 use super::meters::CONTENT_UNAVAILABLE;
+use crate::config::OnError;
 use crate::routing::{Attributes, Subject};
 use crate::trace;
 
@@ -25,25 +27,50 @@ pub(crate) enum NoAnswer {
 /// A message that the spool did not give.
 #[derive(Debug)]
 pub(crate) struct Unread {
-    error: SpoolError,
-    stats: CallStats,
+    pub(crate) error: SpoolError,
+    pub(crate) stats: CallStats,
+}
+
+/// Why a call gave nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// In the plugin, or on the way to it.
+    Plugin(FailureReason),
+    /// It was not called: it keeps failing.
+    BreakerOpen,
+}
+
+impl Reason {
+    /// Stable label for metrics and logs.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Plugin(reason) => reason.as_str(),
+            Self::BreakerOpen => "breaker_open",
+        }
+    }
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// A call that gave nothing usable.
 #[derive(Debug, Clone)]
 pub(crate) struct Failure {
-    pub(crate) reason: FailureReason,
+    pub(crate) reason: Reason,
     pub(crate) detail: String,
     pub(crate) stats: CallStats,
 }
 
 impl Failure {
-    /// The plugin answered, and the answer cannot be carried out.
-    pub(crate) fn invalid(call: &RouteCall, detail: String) -> Self {
-        Self {
-            reason: FailureReason::InvalidAnswer,
-            detail,
-            stats: call.stats.clone(),
+    /// What the operator wants done. That no turn came is our own overload, maybe of another
+    /// plugin's making: no reason to refuse mail or to pass this plugin by.
+    pub(crate) fn on_error(&self, link: &Link) -> OnError {
+        match self.reason {
+            Reason::Plugin(FailureReason::Busy) => OnError::Defer,
+            _ => link.on_error(),
         }
     }
 }
@@ -53,6 +80,9 @@ impl Failure {
 pub struct CallTrace {
     /// Name in the configuration.
     pub plugin: String,
+    /// Version that what was called gives itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// Digest of what was called, shortened.
     pub digest: String,
     /// `ok`, `content_unavailable`, or the reason of the failure.
@@ -75,12 +105,12 @@ pub struct CallTrace {
 }
 
 impl CallTrace {
-    pub(crate) fn ok(link: &Link, verdict: &Verdict, call: &RouteCall) -> Self {
+    pub(crate) fn ok(link: &Link, verdict: &Verdict, stats: &CallStats) -> Self {
         let decision = serde_json::to_string(&verdict.decision);
         Self {
             decision: decision.unwrap_or_else(|_| verdict.decision.as_str().to_owned()),
             note: verdict.note.clone(),
-            ..Self::new(link, "ok", &call.stats)
+            ..Self::new(link, "ok", stats)
         }
     }
 
@@ -102,14 +132,8 @@ impl CallTrace {
     fn new(link: &Link, result: &'static str, stats: &CallStats) -> Self {
         Self {
             plugin: link.config.name.clone(),
-            digest: link
-                .plugin
-                .inspect()
-                .sha256
-                .to_string()
-                .chars()
-                .take(12)
-                .collect(),
+            version: link.version().map(ToOwned::to_owned),
+            digest: link.short_digest(),
             result,
             decision: String::new(),
             note: None,
@@ -121,48 +145,26 @@ impl CallTrace {
     }
 }
 
-/// Calls the plugin about these recipients of the subject, when its turn has come.
+/// Asks the plugin about these recipients of the subject, when its turn has come.
 /// `attributes`: what earlier plugins changed.
-pub(crate) async fn route(
-    link: &Link,
+///
+/// # Errors
+/// There is no answer; it has been counted and logged.
+pub(crate) async fn route<'l>(
+    link: &'l Link,
     subject: &Subject,
     recipients: &[u32],
     attributes: &Attributes,
-    environment: Arc<RouteEnvironment>,
-) -> Result<RouteCall, NoAnswer> {
-    let _turn = link.turn().await.map_err(|waited| {
-        NoAnswer::Failed(Failure {
-            reason: FailureReason::Busy,
-            detail: format!("no turn came within {waited:?}"),
-            stats: CallStats::default(),
-        })
-    })?;
-    let headers = headers(link, subject).await.map_err(|error| {
-        let stats = CallStats::default();
-        NoAnswer::Unreadable(Unread { error, stats })
-    })?;
-    let request = RouteRequest {
-        headers,
-        attributes: changed(&subject.message.attributes, attributes),
-        ..request(subject, recipients)
+    (about, environment): (&About, Arc<RouteEnvironment>),
+) -> Result<Answer<'l>, NoAnswer> {
+    let input = async {
+        Ok(Input::Route(Arc::new(RouteRequest {
+            headers: headers(link, subject).await?,
+            attributes: changed(&subject.message.attributes, attributes),
+            ..request(subject, recipients)
+        })))
     };
-    let world = Arc::clone(&environment);
-    let answer = link.plugin.route(Arc::new(request), world).await;
-    if let Some(error) = environment.unread() {
-        let stats = match answer {
-            Ok(call) => call.stats,
-            Err(failure) => failure.stats,
-        };
-        let error = error.clone();
-        return Err(NoAnswer::Unreadable(Unread { error, stats }));
-    }
-    answer.map_err(|failure| {
-        NoAnswer::Failed(Failure {
-            reason: failure.reason,
-            detail: failure.detail,
-            stats: failure.stats,
-        })
-    })
+    gate::ask(link, about, Phase::Routing, input, environment).await
 }
 
 /// All but headers and attributes.
@@ -215,27 +217,4 @@ async fn headers(link: &Link, subject: &Subject) -> Result<Vec<String>, SpoolErr
             .map_or_else(String::new, |v| String::from_utf8_lossy(v).into_owned())
     };
     Ok(wanted.iter().map(first).collect())
-}
-
-/// Counts a call that failed, and says so in the log.
-pub(crate) fn report_failed(link: &Link, id: QueueId, failure: &Failure) {
-    link.meters.failed(failure.reason, &failure.stats);
-    tracing::warn!(
-        %id,
-        plugin = link.config.name,
-        reason = failure.reason.as_str(),
-        detail = failure.detail,
-        "plugin call failed"
-    );
-}
-
-/// Counts a call that could not be made with the message unread, and says so in the log.
-pub(crate) fn report_unreadable(link: &Link, id: QueueId, unread: &Unread) {
-    link.meters.unreadable();
-    tracing::error!(
-        %id,
-        plugin = link.config.name,
-        error = %unread.error,
-        "cannot show a plugin a message's content; the message waits"
-    );
 }

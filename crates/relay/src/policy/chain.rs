@@ -9,6 +9,7 @@ use smtp::Domain;
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::guard::Guard;
 use super::host::Host;
 use super::meters::CallMeters;
 use crate::config::{Config, OnError, PluginConfig};
@@ -32,6 +33,8 @@ pub struct Link {
     pub config: PluginConfig,
     /// Counters of its calls.
     pub(crate) meters: Arc<CallMeters>,
+    /// Whether it is called, after what it did so far.
+    pub(crate) guard: Arc<Guard>,
     /// One permit for each call that the configuration allows at a time. Waited for here, since
     /// the plugin's own waiting is bounded by the time of one call.
     turns: Arc<Semaphore>,
@@ -59,6 +62,11 @@ impl Chain {
                     plugin,
                     config: entry.clone(),
                     meters: Arc::new(CallMeters::new(&entry.name)),
+                    guard: Arc::new(Guard::new(
+                        &entry.name,
+                        entry.live.breaker,
+                        host.clock().clone(),
+                    )),
                     turns: Arc::new(Semaphore::new(entry.limits.concurrency)),
                     instances: Arc::clone(host.instances()),
                 }),
@@ -110,6 +118,20 @@ impl Link {
         tokio::time::timeout(PATIENCE, turn)
             .await
             .map_err(|_elapsed| PATIENCE)
+    }
+
+    /// Version that the plugin gives itself, if it does.
+    #[must_use]
+    pub fn version(&self) -> Option<&str> {
+        let identity = self.plugin.inspect().identity.as_ref();
+        identity.map(|(_, version)| version.as_str())
+    }
+
+    /// The first digits of the component's digest: enough to tell versions apart.
+    #[must_use]
+    pub fn short_digest(&self) -> String {
+        let digest = self.plugin.inspect().sha256.to_string();
+        digest.chars().take(12).collect()
     }
 
     /// What a failed call means.

@@ -14,6 +14,7 @@ use smtp::ReversePath;
 use spool::SpoolError;
 
 use super::convert;
+use super::gate::About;
 use crate::content::Content;
 use crate::routing::Subject;
 use crate::{addresses, trace};
@@ -35,24 +36,24 @@ pub(crate) struct RouteEnvironment {
     wants_log: bool,
     /// The contract has no word for "cannot be read": the plugin is shown an empty message, and
     /// what it makes of that is not used.
-    unread: OnceLock<SpoolError>,
+    unread: Arc<OnceLock<SpoolError>>,
 }
 
 impl RouteEnvironment {
-    pub(crate) fn new(subject: &Subject, directory: Arc<Directory>, plan: PlanSource) -> Arc<Self> {
+    pub(crate) fn new(
+        subject: &Subject,
+        about: &About,
+        directory: Arc<Directory>,
+        plan: PlanSource,
+    ) -> Arc<Self> {
         Arc::new(Self {
             message: Arc::clone(&subject.message),
             directory,
             content: Arc::clone(&subject.content),
             plan,
             wants_log: subject.wants_log,
-            unread: OnceLock::new(),
+            unread: Arc::clone(&about.unread),
         })
-    }
-
-    /// Why the plugin saw less than there is, if it did.
-    pub(crate) fn unread(&self) -> Option<&SpoolError> {
-        self.unread.get()
     }
 
     async fn read(&self) -> Option<Content> {
@@ -81,38 +82,41 @@ impl RouteEnvironment {
         }
         Ok(list)
     }
+}
 
-    async fn ask(&self, question: Question) -> Result<Answer, LookupFailure> {
-        let failed = |error: mx::LookupError| convert::lookup_failure(&error);
-        match question {
-            Question::Mx(domain) => {
-                let found = self.directory.mx(&domain).await.outcome.map_err(failed)?;
-                let hosts = found
-                    .records
-                    .iter()
-                    .filter_map(|record| match &record.exchange {
-                        mx::MxExchange::Host(host) => Some((record.preference, host.clone())),
-                        _ => None,
-                    });
-                Ok(Answer::Mx(hosts.collect()))
-            }
-            Question::Txt(domain) => {
-                let found = self.directory.txt(&domain).await.outcome.map_err(failed)?;
-                Ok(Answer::Txt(found.records.clone()))
-            }
-            Question::Address(domain) => {
-                let found = self
-                    .directory
-                    .addresses(&domain)
-                    .await
-                    .outcome
-                    .map_err(failed)?;
-                Ok(Answer::Address(found.records.clone()))
-            }
-            Question::Ptr(address) => {
-                let found = self.directory.ptr(address).await.outcome.map_err(failed)?;
-                Ok(Answer::Ptr(found.records.clone()))
-            }
+/// One DNS question, through the relay's cache.
+pub(crate) async fn lookup(
+    directory: &Directory,
+    question: Question,
+) -> Result<Answer, LookupFailure> {
+    let failed = |error: mx::LookupError| convert::lookup_failure(&error);
+    match question {
+        Question::Mx(domain) => {
+            let found = directory.mx(&domain).await.outcome.map_err(failed)?;
+            let hosts = found
+                .records
+                .iter()
+                .filter_map(|record| match &record.exchange {
+                    mx::MxExchange::Host(host) => Some((record.preference, host.clone())),
+                    _ => None,
+                });
+            Ok(Answer::Mx(hosts.collect()))
+        }
+        Question::Txt(domain) => {
+            let found = directory.txt(&domain).await.outcome.map_err(failed)?;
+            Ok(Answer::Txt(found.records.clone()))
+        }
+        Question::Address(domain) => {
+            let found = directory
+                .addresses(&domain)
+                .await
+                .outcome
+                .map_err(failed)?;
+            Ok(Answer::Address(found.records.clone()))
+        }
+        Question::Ptr(address) => {
+            let found = directory.ptr(address).await.outcome.map_err(failed)?;
+            Ok(Answer::Ptr(found.records.clone()))
         }
     }
 }
@@ -192,7 +196,7 @@ impl CallEnvironment for RouteEnvironment {
     }
 
     fn lookup(&self, question: Question) -> BoxFuture<'_, Result<Answer, LookupFailure>> {
-        Box::pin(self.ask(question))
+        Box::pin(lookup(&self.directory, question))
     }
 
     fn wants_log(&self) -> bool {

@@ -19,6 +19,7 @@ const INSTANCES: u32 = 256;
 pub(crate) struct Host {
     plugins: PluginHost,
     instances: Arc<Semaphore>,
+    clock: Clock,
 }
 
 impl Host {
@@ -32,7 +33,7 @@ impl Host {
             metrics: Arc::new(telemetry::PluginMetrics),
             ..options(config, clock)
         };
-        Ok(Self::new(PluginHost::new(options)?))
+        Ok(Self::new(PluginHost::new(options)?, clock))
     }
 
     /// For commands that change nothing: compiled code is taken from the relay's cache where
@@ -51,22 +52,28 @@ impl Host {
             match PluginHost::new(with_cache) {
                 // It belongs to the relay's user, and somebody else is looking.
                 Err(HostError::Cache { .. }) => {}
-                made => return Ok(Self::new(made?)),
+                made => return Ok(Self::new(made?, clock)),
             }
         }
-        Ok(Self::new(PluginHost::new(options)?))
+        Ok(Self::new(PluginHost::new(options)?, clock))
     }
 
-    fn new(plugins: PluginHost) -> Self {
+    fn new(plugins: PluginHost, clock: &Clock) -> Self {
         Self {
             plugins,
             instances: Arc::new(Semaphore::new(INSTANCES as usize)),
+            clock: clock.clone(),
         }
     }
 
     /// Where plugins are loaded.
     pub(crate) fn plugins(&self) -> &PluginHost {
         &self.plugins
+    }
+
+    /// The relay's clock.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// One permit for each instance that may run.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use mx::{DeliveryPlan, PlanFailure, TlsPolicy};
-use plugin::FailureReason;
 use queue::{Deferral, Disposition};
 use smtp::{Domain, QueueId, Reply};
 
@@ -11,7 +10,7 @@ use super::Group;
 use super::base::Base;
 use crate::config::OnError;
 use crate::dispatch::Plan;
-use crate::policy::call::{self, CallTrace, Failure, Unread};
+use crate::policy::call::{CallTrace, Failure, Unread};
 use crate::policy::chain::Link;
 use crate::policy::convert;
 
@@ -100,17 +99,11 @@ impl Draft {
 
     /// What the operator chose for a plugin that gave no usable answer.
     pub(super) fn failed(mut self, link: &Link, failure: Failure) -> Self {
-        call::report_failed(link, self.id, &failure);
         let text = format!(
             "routing plugin {} failed: {}",
             link.config.name, failure.reason
         );
-        // That no turn came is our own overload, maybe of another plugin's making: no reason to
-        // bounce mail or to pass this plugin by.
-        let on_error = match failure.reason {
-            FailureReason::Busy => OnError::Defer,
-            _ => link.on_error(),
-        };
+        let on_error = failure.on_error(link);
         self.calls.push(CallTrace::failed(link, failure));
         match on_error {
             OnError::Continue => return self,
@@ -129,7 +122,6 @@ impl Draft {
     /// A plugin that cannot be shown the message decides nothing: what it would have said is not
     /// known, whatever the operator chose for its own faults.
     pub(super) fn unreadable(mut self, link: &Link, unread: &Unread) -> Self {
-        call::report_unreadable(link, self.id, unread);
         self.calls.push(CallTrace::unreadable(link, unread));
         let reply = Reply::new(451, (4, 3, 0), "The message cannot be read from the spool");
         self.stand = Stand::Settled(Disposition::Defer(Deferral::local(reply)));
