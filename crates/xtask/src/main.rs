@@ -6,6 +6,7 @@
 //! | `test` | every test there is, and a closing line that counts them |
 //! | `bench` | messages a second and CPU per message beside the direct way |
 //! | `plugins` | builds the sample plugins and the guests that the tests load |
+//! | `reference` | writes docs/plugins/reference.md from the contract |
 
 #![allow(
     clippy::print_stdout,
@@ -19,6 +20,7 @@ mod counts;
 mod plugins;
 mod process;
 mod programs;
+mod reference;
 mod run;
 mod steps;
 mod test;
@@ -39,6 +41,12 @@ enum Xtask {
     Bench(bench::BenchArgs),
     /// Build the sample plugins and the test guests to WebAssembly.
     Plugins,
+    /// Write docs/plugins/reference.md from the plugin contract.
+    Reference {
+        /// Only say whether the page is current.
+        #[arg(long)]
+        check: bool,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -53,6 +61,7 @@ fn main() -> anyhow::Result<()> {
             }
             Ok(())
         }
+        Xtask::Reference { check } => reference::reference(&root, check),
     }
 }
 
