@@ -10,6 +10,7 @@
 //! the runtime for longer than a tick; nothing it answers reaches the relay
 //! unchecked; a failed call leaves nothing behind.
 
+mod ask;
 mod attempt;
 mod attribute;
 mod bindings;
@@ -22,17 +23,23 @@ mod dialogue;
 mod digest;
 mod environment;
 mod error;
+mod failure;
 mod grants;
+mod guest;
 mod host;
 mod http;
+mod idle;
 mod imports;
+mod instance;
 mod limits;
 mod load;
+mod lower;
 mod meter;
 mod octets;
 mod phase;
 mod plugin;
 mod profile;
+pub mod record;
 mod request;
 mod run;
 mod shared;
