@@ -16,8 +16,8 @@
     clippy::semicolon_if_nothing_returned
 )]
 
-// Only the phases that the relay calls so far; the other phases of the contract
-// are there for authors and cost nothing here.
+// The world is never instantiated as a whole: a plugin exports what it likes of it,
+// and each interface is looked for by itself.
 wasmtime::component::bindgen!({
     path: "../../plugins/wit",
     inline: "
@@ -25,7 +25,11 @@ wasmtime::component::bindgen!({
         world host {
             include waypost:policy/imports@0.1.0;
             export waypost:policy/lifecycle@0.1.0;
+            export waypost:policy/sender-phase@0.1.0;
+            export waypost:policy/recipient-phase@0.1.0;
+            export waypost:policy/message-phase@0.1.0;
             export waypost:policy/routing-phase@0.1.0;
+            export waypost:policy/delivery-phase@0.1.0;
         }
     ",
     world: "waypost:host/host",
@@ -45,7 +49,9 @@ wasmtime::component::bindgen!({
     exports: { default: async },
 });
 
-pub(crate) use exports::waypost::policy::{lifecycle, routing_phase};
+pub(crate) use exports::waypost::policy::{
+    delivery_phase, lifecycle, message_phase, recipient_phase, routing_phase, sender_phase,
+};
 pub(crate) use waypost::policy::{
     ambient, config, destination, dns, http, log, message, metrics, routes, state, tables, types,
 };

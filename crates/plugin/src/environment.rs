@@ -7,7 +7,7 @@
 //! a look-up that the plugin may not make.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -162,6 +162,12 @@ pub trait CallEnvironment: Send + Sync {
 pub struct EmptyEnvironment;
 
 impl CallEnvironment for EmptyEnvironment {}
+
+/// One for all: between calls an instance holds on to nothing of the relay.
+pub(crate) fn empty_environment() -> Arc<dyn CallEnvironment> {
+    static EMPTY: LazyLock<Arc<dyn CallEnvironment>> = LazyLock::new(|| Arc::new(EmptyEnvironment));
+    Arc::clone(&EMPTY)
+}
 
 /// How a message came into the relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::call::CallStats;
 use crate::digest::Digest;
+use crate::phase::Phase;
 
 /// Why a call gave no verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -119,17 +120,30 @@ pub enum LoadError {
         /// What it is instead, or what the compiler said.
         detail: String,
     },
-    /// It takes part in no phase that this relay calls.
+    /// It takes part in no phase.
     #[error(
-        "{path} does not export waypost:policy/routing-phase@0.1; it exports {exports}",
+        "{path} exports no phase of waypost:policy@0.1 (sender-phase, recipient-phase, message-phase, routing-phase, delivery-phase); it exports {exports}",
         path = path.display(),
         exports = list(exports)
     )]
-    NoRoutingPhase {
+    NoPhase {
         /// The component.
         path: PathBuf,
         /// What it has instead.
         exports: Vec<String>,
+    },
+    /// The configuration wants it asked in a phase that it takes no part in.
+    #[error(
+        "plugin {plugin} takes no part in the phase {phase}; it exports {}",
+        exported.iter().map(|phase| phase.as_str()).collect::<Vec<_>>().join(", ")
+    )]
+    PhaseMissing {
+        /// Name of the plugin.
+        plugin: String,
+        /// As configured.
+        phase: Phase,
+        /// Those it takes part in, never empty.
+        exported: Vec<Phase>,
     },
     /// It imports something of `waypost:policy` that this relay does not have.
     #[error(

@@ -1,14 +1,18 @@
 //! The host: one WebAssembly engine, its pool of instances, its ticker thread.
 
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use wasmtime::component::{Component, Linker};
-use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{
+    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig,
+    WasmBacktraceDetails,
+};
 
 use crate::cache::Cache;
 use crate::digest::Digest;
@@ -165,7 +169,10 @@ pub(crate) struct HostCore {
     pub(crate) options: HostOptions,
     pub(crate) cache: Option<Cache>,
     /// One permit per instance: a full pool is a queue, not an error.
-    pub(crate) instances: Semaphore,
+    pub(crate) instances: Arc<Semaphore>,
+    /// Calls that wait for an instance of the pool: as long as there are some, none
+    /// is kept idle.
+    pub(crate) waiting: AtomicUsize,
     allocation: Allocation,
     calls: AtomicU64,
     /// Those that are still in use: a reload of the same component with another
@@ -195,7 +202,8 @@ impl PluginHost {
         let ticker = Ticker::start(engine.clone(), options.tick).map_err(HostError::Ticker)?;
         Ok(Self {
             core: Arc::new(HostCore {
-                instances: Semaphore::new(options.instance_count as usize),
+                instances: Arc::new(Semaphore::new(options.instance_count as usize)),
+                waiting: AtomicUsize::new(0),
                 engine,
                 linker,
                 ticker,
@@ -256,12 +264,25 @@ impl HostCore {
         Some(same.pre.component().clone())
     }
 
+    /// Gives up one idle instance, of whatever plugin.
+    pub(crate) fn retire_one_idle(&self) -> bool {
+        let plugins: Vec<_> = {
+            let loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+            loaded.iter().filter_map(Weak::upgrade).collect()
+        };
+        plugins.iter().any(|plugin| plugin.idle.retire_oldest())
+    }
+
     pub(crate) fn remember(&self, plugin: &Arc<Loaded>) {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         loaded.retain(|each| each.strong_count() > 0);
         loaded.push(Arc::downgrade(plugin));
     }
 }
+
+/// Innermost frames of a trap that are looked up: each costs a reading of the
+/// guest's debug information, which is as large as the guest likes.
+const BACKTRACE_FRAMES: usize = 8;
 
 /// Elements of one table in the pool.
 pub(crate) const TABLE_ELEMENTS_MAX: usize = 100_000;
@@ -270,7 +291,14 @@ pub(crate) const TABLE_ELEMENTS_MAX: usize = 100_000;
 /// one.
 fn engine(options: &HostOptions) -> Result<(Engine, Allocation), HostError> {
     let mut config = Config::new();
-    config.epoch_interruption(true);
+    config
+        .epoch_interruption(true)
+        // Where a guest carries debug information a trap names the line.
+        .wasm_backtrace_details(WasmBacktraceDetails::Enable)
+        .wasm_backtrace_max_frames(NonZeroUsize::new(BACKTRACE_FRAMES))
+        // The same input gives the same answer on every machine: see `replay`.
+        .cranelift_nan_canonicalization(true)
+        .relaxed_simd_deterministic(true);
     if options.allocation == Allocation::Auto {
         // The best first; the engine refuses what the kernel cannot do.
         for pool in [scanned_pool(options), pool(options)] {

@@ -8,12 +8,14 @@ use tokio::sync::Semaphore;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, InstancePre};
 
-use crate::bindings::{lifecycle, routing_phase};
 use crate::digest::Digest;
-use crate::environment::EmptyEnvironment;
+use crate::environment::empty_environment;
 use crate::error::LoadError;
+use crate::guest::Exports;
 use crate::host::{HostCore, PluginSpec, TABLE_ELEMENTS_MAX};
+use crate::idle::IdleInstances;
 use crate::imports::FUNCTIONS;
+use crate::phase::Phase;
 use crate::plugin::{Inspection, Loaded, Plugin};
 use crate::profile::Profile;
 use crate::run::Run;
@@ -54,21 +56,15 @@ pub(crate) async fn load(host: &Arc<HostCore>, spec: PluginSpec) -> Result<Plugi
     let imports = import_names(host, component, &path)?;
     let pre = link(host, component).map_err(mismatch)?;
     let exports = export_names(host, component);
-    if !exports.iter().any(|name| is_ours(name, "routing-phase")) {
-        return Err(LoadError::NoRoutingPhase { path, exports });
-    }
-    let routing = routing_phase::GuestIndices::new(&pre).map_err(mismatch)?;
-    let lifecycle = exports
-        .iter()
-        .any(|name| is_ours(name, "lifecycle"))
-        .then(|| lifecycle::GuestIndices::new(&pre).map_err(mismatch))
-        .transpose()?;
+    let guest = Exports::of(&pre, &exports).map_err(mismatch)?;
+    let phases = phases(&guest, &spec, &exports)?;
     let mut loaded = Loaded {
         host: Arc::clone(host),
         pre,
-        routing,
-        lifecycle,
+        exports: guest,
+        phases,
         calls: Semaphore::new(spec.limits.concurrency),
+        idle: IdleInstances::new(spec.instances),
         inspection: Inspection {
             name: spec.name.clone(),
             path,
@@ -79,12 +75,41 @@ pub(crate) async fn load(host: &Arc<HostCore>, spec: PluginSpec) -> Result<Plugi
             imports,
             from_cache: compiled.from_cache,
         },
-        profile: Arc::new(Profile::new(spec, Arc::clone(&host.options.clock))),
+        profile: Arc::new(Profile::new(
+            spec,
+            compiled.sha256,
+            Arc::clone(&host.options.clock),
+        )),
     };
     loaded.inspection.identity = start(&loaded).await?;
     let loaded = Arc::new(loaded);
     host.remember(&loaded);
     Ok(Plugin(loaded))
+}
+
+/// The phases that the plugin is asked in.
+fn phases(guest: &Exports, spec: &PluginSpec, names: &[String]) -> Result<Vec<Phase>, LoadError> {
+    let exported: Vec<Phase> = Phase::ALL
+        .into_iter()
+        .filter(|&phase| guest.has(phase))
+        .collect();
+    if exported.is_empty() {
+        return Err(LoadError::NoPhase {
+            path: spec.path.clone(),
+            exports: names.to_vec(),
+        });
+    }
+    let Some(wanted) = &spec.phases else {
+        return Ok(exported);
+    };
+    match wanted.iter().find(|&&phase| !guest.has(phase)) {
+        None => Ok(wanted.clone()),
+        Some(&phase) => Err(LoadError::PhaseMissing {
+            plugin: spec.name.clone(),
+            phase,
+            exported,
+        }),
+    }
 }
 
 fn check_limits(host: &HostCore, spec: &PluginSpec) -> Result<(), LoadError> {
@@ -112,6 +137,11 @@ fn check_limits(host: &HostCore, spec: &PluginSpec) -> Result<(), LoadError> {
             "concurrency",
             limits.concurrency as u64,
             Semaphore::MAX_PERMITS as u64,
+        ),
+        (
+            "instances.reuse",
+            u64::from(spec.instances.reuse),
+            u64::from(u32::MAX),
         ),
     ];
     match ranges
@@ -184,7 +214,8 @@ fn not_a_component_because(octets: &[u8]) -> Option<&'static str> {
     }
 }
 
-fn is_ours(name: &str, interface: &str) -> bool {
+/// Whether a name is that interface of the contract, in a version that fits.
+pub(crate) fn is_ours(name: &str, interface: &str) -> bool {
     name.strip_prefix(PACKAGE)
         .and_then(|rest| rest.strip_prefix(interface)?.strip_prefix('@'))
         .is_some_and(|version| version.starts_with(TRACK))
@@ -247,34 +278,32 @@ async fn start(plugin: &Loaded) -> Result<Option<(String, String)>, LoadError> {
             failure: Box::new(failure),
         }
     };
-    let (_permits, queued) = plugin.admit().await.map_err(failed("instantiate"))?;
-    let new_run = || {
-        Run::new(
-            plugin,
-            plugin.state(None, Arc::new(EmptyEnvironment)),
-            queued,
-        )
-    };
-    let made = new_run()
-        .with_instance(false, |_, _, _| Box::pin(async { Ok(()) }))
-        .await;
-    made.map_err(failed("instantiate"))?;
-    if plugin.lifecycle.is_none() {
+    let turn = plugin.admit().await.map_err(failed("instantiate"))?;
+    let new_run = || Run::new(plugin, plugin.state(None, empty_environment()), &turn);
+    let Some(lifecycle) = &plugin.exports.lifecycle else {
+        new_run()
+            .within_limits(|run| Box::pin(run.instantiate()))
+            .await
+            .map_err(failed("instantiate"))?;
         return Ok(None);
-    }
+    };
     let identity = new_run()
-        .with_instance(false, |plugin, store, instance| {
+        .within_limits(|run| {
             Box::pin(async move {
-                let guest = lifecycle_of(plugin).load(&mut *store, &instance)?;
+                run.instantiate().await?;
+                let (store, instance) = run.parts();
+                let guest = lifecycle.load(&mut *store, &instance)?;
                 Ok(guest.call_identify(store).await?)
             })
         })
         .await
         .map_err(failed("identify"))?;
     let messages = new_run()
-        .with_instance(false, |plugin, store, instance| {
+        .within_limits(|run| {
             Box::pin(async move {
-                let guest = lifecycle_of(plugin).load(&mut *store, &instance)?;
+                run.instantiate().await?;
+                let (store, instance) = run.parts();
+                let guest = lifecycle.load(&mut *store, &instance)?;
                 Ok(guest.call_check_config(store).await?)
             })
         })
@@ -290,9 +319,4 @@ async fn start(plugin: &Loaded) -> Result<Option<(String, String)>, LoadError> {
         });
     }
     Ok(Some((identity.name, identity.version)))
-}
-
-fn lifecycle_of(plugin: &Loaded) -> &lifecycle::GuestIndices {
-    let indices = plugin.lifecycle.as_ref();
-    indices.expect("asked only of a plugin that exports `lifecycle`")
 }

@@ -3,6 +3,7 @@
 //! CPU time is that of the thread, summed over the polls of the call's future:
 //! neither waiting for a look-up nor a busy machine counts against a guest.
 
+use std::fmt;
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -77,13 +78,37 @@ pub(crate) const PARTS_MAX: u32 = 32;
 
 /// Memory and tables of one instance: refuses growth beyond the limits and
 /// remembers that it did, so that the abort that follows gets its true name.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct MemoryMeter {
     limit_bytes: usize,
     limit_elements: usize,
     used_bytes: usize,
     used_elements: usize,
-    refused: bool,
+    refusal: Option<Refusal>,
+}
+
+/// Growth that was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    what: &'static str,
+    had: usize,
+    wanted: usize,
+    limit: usize,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            what,
+            had,
+            wanted,
+            limit,
+        } = self;
+        write!(
+            f,
+            "wanted {wanted} {what} (it had {had}), the limit is {limit}"
+        )
+    }
 }
 
 impl MemoryMeter {
@@ -93,7 +118,15 @@ impl MemoryMeter {
             limit_elements,
             used_bytes: 0,
             used_elements: 0,
-            refused: false,
+            refusal: None,
+        }
+    }
+
+    /// For another call of the same instance: what it has, it keeps.
+    pub(crate) fn for_next_call(&self) -> Self {
+        Self {
+            refusal: None,
+            ..*self
         }
     }
 
@@ -102,9 +135,9 @@ impl MemoryMeter {
         self.used_bytes
     }
 
-    /// Whether growth was refused.
-    pub(crate) fn refused(&self) -> bool {
-        self.refused
+    /// The last growth that was refused.
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
+        self.refusal
     }
 }
 
@@ -123,7 +156,12 @@ impl ResourceLimiter for MemoryMeter {
             .used_bytes
             .saturating_add(desired.saturating_sub(current));
         if total > self.limit_bytes {
-            self.refused = true;
+            self.refusal = Some(Refusal {
+                what: "octets of memory",
+                had: self.used_bytes,
+                wanted: total,
+                limit: self.limit_bytes,
+            });
             return Ok(false);
         }
         self.used_bytes = total;
@@ -143,7 +181,12 @@ impl ResourceLimiter for MemoryMeter {
             .used_elements
             .saturating_add(desired.saturating_sub(current));
         if total > self.limit_elements {
-            self.refused = true;
+            self.refusal = Some(Refusal {
+                what: "table elements",
+                had: self.used_elements,
+                wanted: total,
+                limit: self.limit_elements,
+            });
             return Ok(false);
         }
         self.used_elements = total;
@@ -173,8 +216,13 @@ mod tests {
         assert!(meter.memory_growing(0, 60, None).unwrap());
         // A second memory counts too.
         assert!(!meter.memory_growing(0, 50, None).unwrap());
-        assert!(meter.refused());
+        assert_eq!(
+            meter.refusal().unwrap().to_string(),
+            "wanted 110 octets of memory (it had 60), the limit is 100"
+        );
         assert_eq!(meter.used_bytes(), 60);
+        let next = meter.for_next_call();
+        assert_eq!((next.used_bytes(), next.refusal()), (60, None));
     }
 
     #[test]
@@ -182,6 +230,6 @@ mod tests {
         let mut meter = MemoryMeter::new(100, 10);
         assert!(!meter.memory_growing(0, 60, Some(50)).unwrap());
         assert!(!meter.table_growing(0, 6, Some(5)).unwrap());
-        assert!(!meter.refused());
+        assert_eq!(meter.refusal(), None);
     }
 }

@@ -2,24 +2,27 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 use wasmtime::component::InstancePre;
 
-use crate::bindings::{lifecycle, routing_phase, types};
 use crate::call::{Call, CallStats, RouteCall};
 use crate::check::Check;
 use crate::digest::Digest;
 use crate::environment::CallEnvironment;
 use crate::error::{CallFailure, FailureReason};
+use crate::guest::Exports;
 use crate::host::HostCore;
+use crate::idle::IdleInstances;
+use crate::instance::Live;
 use crate::meter::{CpuMeter, MemoryMeter};
 use crate::phase::{Input, Output, Phase};
 use crate::profile::Profile;
 use crate::request::RouteRequest;
-use crate::run::{Ended, Run};
+use crate::run::Run;
 use crate::state::{CallState, LogBook};
 
 /// A plugin that is loaded, linked and checked. Clones share everything.
@@ -31,9 +34,11 @@ pub(crate) struct Loaded {
     pub(crate) host: Arc<HostCore>,
     pub(crate) profile: Arc<Profile>,
     pub(crate) pre: InstancePre<CallState>,
-    pub(crate) routing: routing_phase::GuestIndices,
-    pub(crate) lifecycle: Option<lifecycle::GuestIndices>,
+    pub(crate) exports: Exports,
+    /// Those it is asked in.
+    pub(crate) phases: Vec<Phase>,
     pub(crate) calls: Semaphore,
+    pub(crate) idle: IdleInstances,
     pub(crate) inspection: Inspection,
 }
 
@@ -73,10 +78,10 @@ impl Plugin {
         &self.0.inspection
     }
 
-    /// Whether it takes part in a phase: it exports it, and the configuration does
+    /// Whether it is asked in a phase: it exports it, and the configuration does
     /// not leave it out.
     pub fn has(&self, phase: Phase) -> bool {
-        phase == Phase::Routing
+        self.0.phases.contains(&phase)
     }
 
     /// Asks it. Waits for an instance for at most the wall limit, and then runs for
@@ -90,64 +95,79 @@ impl Plugin {
         input: Input,
         environment: Arc<dyn CallEnvironment>,
     ) -> Result<Call, CallFailure> {
-        match input {
-            Input::Route(request) => {
-                let call = self.route(request, environment).await?;
-                Ok(Call {
-                    output: Output::Route(call.verdicts),
-                    attributes: call.attributes,
-                    stats: call.stats,
-                })
-            }
-            other => Err(CallFailure {
+        let plugin = &self.0;
+        if !self.has(input.phase()) {
+            return Err(CallFailure {
                 reason: FailureReason::Broken,
-                detail: format!("it takes no part in the phase {}", other.phase()),
+                detail: format!("it takes no part in the phase {}", input.phase()),
                 stats: CallStats::default(),
-            }),
+            });
         }
-    }
-
-    /// Asks for the next hops of some recipients, in a new instance. Waits for
-    /// an instance for at most the wall limit, and then runs for at most the
-    /// wall limit. May be dropped at any time.
-    ///
-    /// # Errors
-    /// [`CallFailure`]: there is no verdict, and what happens to the mail is the
-    /// caller's choice. The next call is not affected.
-    pub async fn route(
-        &self,
-        request: Arc<RouteRequest>,
-        environment: Arc<dyn CallEnvironment>,
-    ) -> Result<RouteCall, CallFailure> {
-        let plugin = &*self.0;
-        let (_permits, queued) = plugin.admit().await?;
-        let input = routing_phase::Request::from(&*request);
-        let recipient_count = request.recipients.len();
-        let state = plugin.state(Some(request), environment);
-        let mut run = Run::new(plugin, state, queued);
-        let answer = run
-            .with_instance(true, |plugin, store, instance| {
-                Box::pin(async move {
-                    let guest = plugin.routing.load(&mut *store, &instance)?;
-                    store.data_mut().started_route = true;
-                    guest.call_route(store, &input).await?.map_err(Ended::from)
-                })
-            })
-            .await?;
+        let recipient_count = match &input {
+            Input::Route(request) => request.recipients.len(),
+            _ => 0,
+        };
+        let mut turn = plugin.admit().await?;
+        let state = plugin.state(Some(plugin.profile.limits.cpu), environment);
+        let live = match turn.idle.take() {
+            Some(mut live) => {
+                live.renew(state);
+                live
+            }
+            None => Live::new(plugin, state),
+        };
+        let mut run = Run::with(live, plugin, &turn);
+        let answer = run.ask(input).await?;
         let state = run.state();
         let check = Check {
             grants: &plugin.profile.grants,
             candidates: state.candidates.as_deref(),
             recipient_count,
         };
-        match check.verdicts(answer) {
-            Ok(verdicts) => Ok(RouteCall {
-                verdicts,
-                attributes: std::mem::take(&mut state.attributes),
-                stats: run.stats(),
-            }),
+        match check.output(answer) {
+            Ok(output) => {
+                let call = Call {
+                    output,
+                    attributes: std::mem::take(&mut state.attributes),
+                    stats: run.stats(),
+                };
+                plugin.park(run.into_live(), turn.place);
+                Ok(call)
+            }
             Err(fault) => Err(run.fail(FailureReason::InvalidAnswer, &fault.to_string())),
         }
+    }
+
+    /// Asks for the next hops of some recipients: [`Plugin::call`] for the routing
+    /// phase alone.
+    ///
+    /// # Errors
+    /// As [`Plugin::call`].
+    pub async fn route(
+        &self,
+        request: Arc<RouteRequest>,
+        environment: Arc<dyn CallEnvironment>,
+    ) -> Result<RouteCall, CallFailure> {
+        let call = self.call(Input::Route(request), environment).await?;
+        let Output::Route(verdicts) = call.output else {
+            unreachable!("the answer is of the phase that was asked");
+        };
+        Ok(RouteCall {
+            verdicts,
+            attributes: call.attributes,
+            stats: call.stats,
+        })
+    }
+
+    /// Instances that wait for their next call.
+    pub fn idle_instance_count(&self) -> usize {
+        self.0.idle.count()
+    }
+
+    /// Gives up the instances that wait for their next call: for a plugin that is
+    /// no longer in force. It may be called all the same.
+    pub fn retire_idle(&self) {
+        self.0.idle.retire_all();
     }
 }
 
@@ -157,28 +177,46 @@ impl std::fmt::Debug for Plugin {
     }
 }
 
-impl From<types::HookError> for Ended {
-    fn from(error: types::HookError) -> Self {
-        match error {
-            types::HookError::Temporary(words) => Self::Guest(FailureReason::Temporary, words),
-            types::HookError::Broken(words) => Self::Guest(FailureReason::Broken, words),
-        }
-    }
+/// A call's turn, from when it comes until the call ends.
+pub(crate) struct Turn<'a> {
+    _own: SemaphorePermit<'a>,
+    /// One instance of the host's pool.
+    pub(crate) place: OwnedSemaphorePermit,
+    /// An instance in that place, to be used again.
+    pub(crate) idle: Option<Live>,
+    pub(crate) came_at: Instant,
+    pub(crate) queued: Duration,
 }
+
+const NEVER_CLOSED: &str = "the semaphores are never closed";
 
 impl Loaded {
     /// Waits for a turn: one of this plugin's own, so that a slow plugin cannot
     /// hold every instance, then one of the host's.
-    pub(crate) async fn admit(&self) -> Result<([SemaphorePermit<'_>; 2], Duration), CallFailure> {
+    pub(crate) async fn admit(&self) -> Result<Turn<'_>, CallFailure> {
         let asked = Instant::now();
         let wall = self.profile.limits.wall;
         let turn = async {
-            let own = self.calls.acquire().await;
-            let shared = self.host.instances.acquire().await;
-            [own, shared].map(|permit| permit.expect("the semaphores are never closed"))
+            let own = self.calls.acquire().await.expect(NEVER_CLOSED);
+            if let Some((live, place)) = self.idle.take() {
+                return (own, place, Some(live));
+            }
+            if let Ok(place) = Arc::clone(&self.host.instances).try_acquire_owned() {
+                return (own, place, None);
+            }
+            (own, self.host.place().await, None)
         };
         match tokio::time::timeout_at(asked + wall, turn).await {
-            Ok(permits) => Ok((permits, asked.elapsed())),
+            Ok((own, place, idle)) => {
+                let came_at = Instant::now();
+                Ok(Turn {
+                    _own: own,
+                    place,
+                    idle,
+                    came_at,
+                    queued: came_at.duration_since(asked),
+                })
+            }
             Err(_elapsed) => Err(CallFailure {
                 reason: FailureReason::Busy,
                 detail: format!("no instance came free within {wall:?}"),
@@ -190,36 +228,62 @@ impl Loaded {
         }
     }
 
+    /// The state of a new call, with nothing in it of any other. `cpu`: what it may
+    /// use; `None`: what starting it and checking its configuration may.
     pub(crate) fn state(
         &self,
-        request: Option<Arc<RouteRequest>>,
+        cpu: Option<Duration>,
         environment: Arc<dyn CallEnvironment>,
     ) -> CallState {
         let limits = &self.profile.limits;
-        let is_call = request.is_some();
-        let random = environment.seed().unwrap_or_else(|| self.host.next_seed());
+        let seed = environment.seed().unwrap_or_else(|| self.host.next_seed());
         CallState {
             profile: Arc::clone(&self.profile),
-            request,
+            input: None,
             environment,
             memory: MemoryMeter::new(limits.memory_bytes, limits.table_elements),
             cpu: Arc::new(CpuMeter::default()),
             // A check of the configuration may look at all of it; a call should
             // look only at what matters.
-            cpu_budget: if is_call {
-                limits.cpu
-            } else {
-                limits.cpu * CHECK_FACTOR
-            },
+            cpu_budget: cpu.unwrap_or(limits.cpu * CHECK_FACTOR),
             metrics: Arc::clone(&self.host.options.metrics),
             deadline: Instant::now() + limits.wall,
             host_calls: 0,
             candidates: None,
             headers: None,
             attributes: Vec::new(),
+            open_tables: crate::imports::OpenTables::default(),
+            shared_state: None,
             log: LogBook::default(),
-            random,
-            started_route: false,
+            seed,
+            random: !seed,
+            asked: false,
         }
+    }
+}
+
+impl HostCore {
+    /// Waits for an instance of the pool, at the cost of one that is idle.
+    async fn place(&self) -> OwnedSemaphorePermit {
+        let _waiting = Waiting::new(&self.waiting);
+        self.retire_one_idle();
+        let place = Arc::clone(&self.instances).acquire_owned().await;
+        place.expect(NEVER_CLOSED)
+    }
+}
+
+/// Counts a call among those that wait, for as long as it does.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }

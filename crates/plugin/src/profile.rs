@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
 use crate::config_tree::ConfigTree;
+use crate::digest::Digest;
 use crate::grants::Grants;
 use crate::host::{Clock, PluginSpec};
 use crate::limits::Limits;
@@ -12,6 +13,8 @@ use crate::limits::Limits;
 /// A loaded plugin, without its code.
 pub(crate) struct Profile {
     pub(crate) name: String,
+    /// Which component this is, for log lines.
+    pub(crate) short_digest: String,
     pub(crate) config: ConfigTree,
     pub(crate) limits: Limits,
     pub(crate) grants: Grants,
@@ -21,11 +24,12 @@ pub(crate) struct Profile {
 }
 
 impl Profile {
-    pub(crate) fn new(spec: PluginSpec, clock: Clock) -> Self {
+    pub(crate) fn new(spec: PluginSpec, sha256: Digest, clock: Clock) -> Self {
         Self {
             log_bucket: LogBucket::new(spec.limits.log_lines_per_second),
             series: SeriesSet::new(spec.limits.metric_series),
             name: spec.name,
+            short_digest: sha256.to_string().chars().take(12).collect(),
             config: ConfigTree::new(spec.config),
             limits: spec.limits,
             grants: spec.grants,

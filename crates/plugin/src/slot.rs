@@ -29,7 +29,9 @@ impl PluginSlot {
 
     /// Puts another plugin in force and gives back the one before.
     pub fn replace(&self, plugin: Plugin) -> Plugin {
-        Plugin(self.current.swap(plugin.0))
+        let before = Plugin(self.current.swap(plugin.0));
+        before.retire_idle();
+        before
     }
 
     /// Loads and checks another plugin and puts it in force; gives back the one

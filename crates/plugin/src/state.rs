@@ -1,4 +1,5 @@
-//! What one call knows while it runs: the data of its store.
+//! What one call knows while it runs: the data of its store. Nothing of it but the
+//! memory meter outlives the call, also where the instance does.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +10,8 @@ use tokio::time::Instant;
 use crate::call::{CallStats, LogLine};
 use crate::environment::{CallEnvironment, HeaderField};
 use crate::meter::{CpuMeter, MemoryMeter};
+use crate::phase::Input;
 use crate::profile::Profile;
-use crate::request::RouteRequest;
 
 /// A reason of ours to stop a guest, carried through the engine as an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -24,7 +25,9 @@ pub(crate) enum Stop {
 /// The data of a store.
 pub(crate) struct CallState {
     pub(crate) profile: Arc<Profile>,
-    pub(crate) request: Option<Arc<RouteRequest>>,
+    /// What the guest is asked; `None`: it is being started, or asked about
+    /// itself, and there is no message.
+    pub(crate) input: Option<Input>,
     pub(crate) environment: Arc<dyn CallEnvironment>,
     pub(crate) memory: MemoryMeter,
     pub(crate) cpu: Arc<CpuMeter>,
@@ -36,10 +39,15 @@ pub(crate) struct CallState {
     pub(crate) candidates: Option<Vec<Domain>>,
     pub(crate) headers: Option<Arc<[HeaderField]>>,
     pub(crate) attributes: Vec<(String, Option<String>)>,
+    /// Tables that were asked for.
+    pub(crate) open_tables: crate::imports::OpenTables,
+    /// The plugin's shared state, once it was asked for.
+    pub(crate) shared_state: Option<Arc<dyn crate::shared::StateStore>>,
     pub(crate) log: LogBook,
+    pub(crate) seed: u64,
     pub(crate) random: u64,
-    /// The guest was asked for its verdict: what fails now may be its answer.
-    pub(crate) started_route: bool,
+    /// The guest was asked: what fails now may be its answer.
+    pub(crate) asked: bool,
 }
 
 /// Log lines of one call.
@@ -62,6 +70,26 @@ impl CallState {
             return Err(Stop::HostCalls.into());
         }
         Ok(())
+    }
+
+    /// What knows of the message, where there is one.
+    pub(crate) fn subject(&self) -> Option<&dyn CallEnvironment> {
+        self.input.is_some().then_some(&*self.environment)
+    }
+
+    /// Whether the call is about the way to a destination.
+    pub(crate) fn is_routing(&self) -> bool {
+        matches!(self.input, Some(Input::Route(_)))
+    }
+
+    /// Identity of the message; empty where there is none.
+    pub(crate) fn message_id(&self) -> String {
+        match &self.input {
+            None => String::new(),
+            Some(Input::Route(request)) => request.message_id.clone(),
+            Some(Input::Delivery(report)) => report.message_id.clone(),
+            Some(_) => self.environment.message_id(),
+        }
     }
 
     /// The time as the guest is told it.

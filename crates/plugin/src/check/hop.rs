@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use smtp::Domain;
 
 use super::{Check, Fault, too_many};
-use crate::bindings::{routes as wit, types};
+use crate::bindings::routes as wit;
 use crate::verdict::{
     AddressFamily, CandidateChange, Endpoint, HopChoice, HostPattern, MxEdit, NextHop, Protocol,
     TlsPolicy,
@@ -295,30 +295,4 @@ pub(super) fn tls(policy: wit::TlsPolicy) -> Result<TlsPolicy, Fault> {
         wit::TlsPolicy::Destination => TlsPolicy::Destination,
         wit::TlsPolicy::Implicit => TlsPolicy::Implicit,
     })
-}
-
-/// The request as the guest takes it.
-impl From<&crate::request::RouteRequest> for crate::bindings::routing_phase::Request {
-    fn from(request: &crate::request::RouteRequest) -> Self {
-        Self {
-            message_id: request.message_id.clone(),
-            domain: request.domain.as_str().to_owned(),
-            sender: request.sender.as_ref().map(Into::into),
-            recipients: request.recipients.iter().map(Into::into).collect(),
-            size: request.size_bytes,
-            received_at: request.received_at_ms,
-            attempt: request.attempt,
-            listener: request.listener.clone(),
-            user: request.user.clone(),
-            headers: request.headers.clone(),
-            attributes: request
-                .attributes
-                .iter()
-                .map(|(name, value)| types::Attribute {
-                    name: name.clone(),
-                    value: value.clone(),
-                })
-                .collect(),
-        }
-    }
 }

@@ -1,7 +1,8 @@
-//! The answer of a routing call, checked as a whole: the first thing that breaks
-//! the contract or goes beyond the grants makes it invalid, and none of it is
-//! used. What comes out is [`crate::Verdict`]s that hold no surprise.
+//! The answer of a call, checked as a whole: the first thing that breaks the
+//! contract or goes beyond the grants makes it invalid, and none of it is used.
+//! What comes out is an [`Output`] that holds no surprise.
 
+mod dialogue;
 mod hop;
 mod reply;
 
@@ -9,9 +10,11 @@ use std::fmt;
 
 use smtp::Domain;
 
+use crate::ask::Answer;
 use crate::attribute::is_attribute_name;
 use crate::bindings::{routing_phase as wit, types};
 use crate::grants::Grants;
+use crate::phase::Output;
 use crate::text::one_line;
 use crate::verdict::{Decision, Flow, Settings, Verdict};
 
@@ -60,6 +63,17 @@ pub(crate) struct Check<'a> {
 }
 
 impl Check<'_> {
+    /// Checks the answer of any phase.
+    pub(crate) fn output(&self, answer: Answer) -> Result<Output, Fault> {
+        Ok(match answer {
+            Answer::Sender(verdict) => Output::MailFrom(Self::sender(verdict)?),
+            Answer::Recipient(verdict) => Output::Rcpt(Self::recipient(verdict)?),
+            Answer::Message(verdict) => Output::Message(Self::message(verdict)?),
+            Answer::Routing(verdicts) => Output::Route(self.verdicts(verdicts)?),
+            Answer::Delivery(advice) => Output::Delivery(Self::advice(advice)),
+        })
+    }
+
     /// Checks an answer and gives each recipient its verdict.
     pub(crate) fn verdicts(&self, answer: Vec<wit::Verdict>) -> Result<Vec<Verdict>, Fault> {
         let mut owners = Owners::new(self.recipient_count);
@@ -125,7 +139,7 @@ impl Check<'_> {
                 retry_after_seconds: deferral.retry_after,
             },
             wit::Decision::Reject(reply) => Decision::Reject {
-                reply: reply::rejection(&reply),
+                reply: reply::of(&reply, reply::Class::Routing),
             },
             wit::Decision::Discard(reason) => Decision::Discard {
                 reason: one_line(&reason, TEXT_CHARACTERS),

@@ -19,6 +19,7 @@ impl ambient::Host for CallState {
     fn remaining(&mut self) -> wasmtime::Result<u32> {
         self.charge(1)?;
         let left = self.deadline.saturating_duration_since(Instant::now());
-        Ok(u32::try_from(left.as_millis()).unwrap_or(u32::MAX))
+        let left = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
+        Ok(self.environment.remaining_ms(left))
     }
 }

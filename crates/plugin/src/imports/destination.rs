@@ -19,7 +19,7 @@ impl destination::Host for CallState {
 
     async fn mta_sts_mode(&mut self) -> wasmtime::Result<Option<String>> {
         self.charge(1)?;
-        if self.request.is_none() {
+        if !self.is_routing() {
             return Ok(None);
         }
         Ok(self.environment.mta_sts_mode().await)
@@ -27,6 +27,9 @@ impl destination::Host for CallState {
 
     fn queued(&mut self) -> wasmtime::Result<u64> {
         self.charge(1)?;
+        if !self.is_routing() {
+            return Ok(0);
+        }
         Ok(self.environment.queued_count())
     }
 }
@@ -37,7 +40,7 @@ impl CallState {
         with_addresses: bool,
     ) -> wasmtime::Result<Candidates> {
         self.charge(1)?;
-        if self.request.is_none() {
+        if !self.is_routing() {
             return Ok(Err(routes::DnsFailure::Denied));
         }
         let found = self.environment.candidates(with_addresses).await;

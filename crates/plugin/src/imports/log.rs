@@ -56,7 +56,9 @@ impl log::Host for CallState {
 
     fn enabled(&mut self, level: log::Level) -> wasmtime::Result<bool> {
         self.charge(1)?;
-        Ok(self.is_wanted(level.into()))
+        let level = level.into();
+        let filtered = self.is_wanted(level);
+        Ok(self.environment.is_log_enabled(level, filtered))
     }
 }
 
@@ -80,7 +82,9 @@ impl CallState {
                     target: "plugin",
                     tracing::Level::$level,
                     plugin = %self.profile.name,
-                    message_id = self.request.as_ref().map(|request| request.message_id.as_str()),
+                    digest = %self.profile.short_digest,
+                    phase = self.input.as_ref().map(|input| input.phase().as_str()),
+                    message_id = %self.message_id(),
                     fields = %Fields(&line.fields),
                     "{}",
                     line.text

@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 
-use smtp::Mailbox;
-
 use crate::attribute::is_attribute_name;
 use crate::bindings::{message, types};
-use crate::environment::{self, AuthResult, BodyType, HeaderField, Ingress};
-use crate::request::Recipient;
+use crate::environment::{AuthResult, HeaderField};
+use crate::phase::Input;
 use crate::state::CallState;
 
 /// Attributes that one call may change.
@@ -18,31 +16,33 @@ const ATTRIBUTE_VALUE_BYTES: usize = 1024;
 impl message::Host for CallState {
     fn id(&mut self) -> wasmtime::Result<String> {
         self.charge(1)?;
-        Ok(self
-            .request
-            .as_ref()
-            .map_or_else(String::new, |request| request.message_id.clone()))
+        Ok(self.message_id())
     }
 
     fn received_at(&mut self) -> wasmtime::Result<u64> {
         self.charge(1)?;
-        Ok(self
-            .request
-            .as_ref()
-            .map_or(0, |request| request.received_at_ms))
+        Ok(match &self.input {
+            None => 0,
+            Some(Input::Route(request)) => request.received_at_ms,
+            Some(_) => self.environment.received_at_ms(),
+        })
     }
 
     fn size(&mut self) -> wasmtime::Result<u64> {
         self.charge(1)?;
-        Ok(self
-            .request
-            .as_ref()
-            .map_or(0, |request| request.size_bytes))
+        Ok(match &self.input {
+            None => 0,
+            Some(Input::Route(request)) => request.size_bytes,
+            Some(_) => self.environment.message_size_bytes(),
+        })
     }
 
     fn envelope_sender(&mut self) -> wasmtime::Result<Option<types::Sender>> {
         self.charge(1)?;
-        Ok(self.environment.envelope_sender().map(Into::into))
+        let subject = self.subject();
+        Ok(subject
+            .and_then(|world| world.envelope_sender())
+            .map(Into::into))
     }
 
     fn envelope_recipients(
@@ -51,20 +51,26 @@ impl message::Host for CallState {
         limit: u32,
     ) -> wasmtime::Result<Vec<types::Recipient>> {
         self.charge(1)?;
-        let all = self.environment.envelope_recipients();
+        let Some(subject) = self.subject() else {
+            return Ok(Vec::new());
+        };
+        let all = subject.envelope_recipients();
         let window = all.iter().skip(first as usize).take(limit as usize);
         Ok(window.map(Into::into).collect())
     }
 
     fn recipient_count(&mut self) -> wasmtime::Result<u32> {
         self.charge(1)?;
-        let count = self.environment.envelope_recipients().len();
+        let count = self
+            .subject()
+            .map_or(0, |world| world.envelope_recipients().len());
         Ok(u32::try_from(count).unwrap_or(u32::MAX))
     }
 
     fn origin(&mut self) -> wasmtime::Result<types::Peer> {
         self.charge(1)?;
-        Ok(self.environment.origin().map_or_else(nobody, Into::into))
+        let origin = self.subject().and_then(|world| world.origin());
+        Ok(origin.map_or_else(nobody, Into::into))
     }
 
     async fn header(&mut self, name: String) -> wasmtime::Result<Vec<String>> {
@@ -100,13 +106,19 @@ impl message::Host for CallState {
         }
         let within = granted.saturating_sub(offset).min(u64::from(limit));
         let limit = u32::try_from(within).expect("it is at most the limit asked for");
-        let octets = self.environment.body(offset, limit).await;
+        let Some(subject) = self.subject() else {
+            return Ok(None);
+        };
+        let octets = subject.body(offset, limit).await;
         Ok(octets.map(|octets| octets[..octets.len().min(limit as usize)].to_vec()))
     }
 
     async fn authentication(&mut self) -> wasmtime::Result<Option<message::AuthSummary>> {
         self.charge(1)?;
-        let found = self.environment.authentication().await;
+        let Some(subject) = self.subject() else {
+            return Ok(None);
+        };
+        let found = subject.authentication().await;
         Ok(found.map(|summary| message::AuthSummary {
             spf: summary.spf.into(),
             spf_domain: summary.spf_domain,
@@ -152,17 +164,21 @@ impl CallState {
         if let Some(fields) = &self.headers {
             return Ok(Arc::clone(fields));
         }
-        let fields = self.environment.headers().await;
+        let fields = match self.subject() {
+            Some(subject) => subject.headers().await,
+            None => Arc::new([]),
+        };
         self.headers = Some(Arc::clone(&fields));
         Ok(fields)
     }
 
     /// The message's attributes with what this call changed.
     fn current_attributes(&self) -> Vec<(String, String)> {
-        let mut current = self
-            .request
-            .as_ref()
-            .map_or_else(Vec::new, |request| request.attributes.clone());
+        let mut current = match &self.input {
+            None => Vec::new(),
+            Some(Input::Route(request)) => request.attributes.clone(),
+            Some(_) => self.environment.attributes().to_vec(),
+        };
         for (name, change) in &self.attributes {
             current.retain(|(known, _)| known != name);
             if let Some(value) = change {
@@ -190,47 +206,6 @@ fn unfold(value: &[u8]) -> String {
         .to_owned()
 }
 
-impl From<&Mailbox> for types::Mailbox {
-    fn from(mailbox: &Mailbox) -> Self {
-        Self {
-            local_part: mailbox.local_part().to_owned(),
-            domain: mailbox.domain().as_str().to_owned(),
-        }
-    }
-}
-
-impl From<&Recipient> for types::Recipient {
-    fn from(recipient: &Recipient) -> Self {
-        let flag = |set, flag| if set { flag } else { types::Notify::empty() };
-        Self {
-            mailbox: (&recipient.mailbox).into(),
-            notify: flag(recipient.notify.never, types::Notify::NEVER)
-                | flag(recipient.notify.success, types::Notify::SUCCESS)
-                | flag(recipient.notify.failure, types::Notify::FAILURE)
-                | flag(recipient.notify.delay, types::Notify::DELAY),
-            original: recipient.original.clone(),
-        }
-    }
-}
-
-impl From<environment::Sender> for types::Sender {
-    fn from(sender: environment::Sender) -> Self {
-        Self {
-            mailbox: sender.mailbox.as_ref().map(Into::into),
-            declared_size: sender.declared_size_bytes,
-            body: match sender.body {
-                BodyType::SevenBit => types::BodyType::SevenBit,
-                BodyType::EightBitMime => types::BodyType::EightBitMime,
-                BodyType::BinaryMime => types::BodyType::BinaryMime,
-            },
-            smtputf8: sender.smtputf8,
-            requiretls: sender.requiretls,
-            envelope_id: sender.envelope_id,
-            priority: sender.priority,
-        }
-    }
-}
-
 /// Who is told where nobody is known.
 fn nobody() -> types::Peer {
     types::Peer {
@@ -242,32 +217,6 @@ fn nobody() -> types::Peer {
         fcrdns: None,
         user: None,
         tls: None,
-    }
-}
-
-impl From<environment::Peer> for types::Peer {
-    fn from(peer: environment::Peer) -> Self {
-        Self {
-            ip: peer.ip.map_or_else(String::new, |ip| ip.to_string()),
-            port: peer.port,
-            listener: peer.listener,
-            ingress: match peer.ingress {
-                Ingress::Smtp => types::Ingress::Smtp,
-                Ingress::Submission => types::Ingress::Submission,
-                Ingress::Lmtp => types::Ingress::Lmtp,
-                Ingress::Api => types::Ingress::Api,
-                Ingress::Internal => types::Ingress::Internal,
-            },
-            helo: peer.helo,
-            fcrdns: peer.fcrdns.map(|name| name.as_str().to_owned()),
-            user: peer.user,
-            tls: peer.tls.map(|tls| types::TlsFacts {
-                version: tls.version,
-                cipher: tls.cipher,
-                sni: tls.sni,
-                verified_names: tls.verified_names,
-            }),
-        }
     }
 }
 
