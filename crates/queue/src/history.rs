@@ -38,6 +38,27 @@ impl AttemptRecord {
     pub const RECIPIENTS_LIMIT: usize = 16;
     /// More decisions than this are not kept.
     pub const DECISIONS_LIMIT: usize = 8;
+    /// Stage of a record that tells how the message came in: no attempt, and kept as long as
+    /// the message is.
+    pub const RECEPTION: &str = "reception";
+
+    /// What plugins decided while the message came in.
+    #[must_use]
+    pub fn of_reception(at: UnixMs, decisions: Vec<PolicyDecision>) -> Self {
+        Self {
+            at,
+            stage: Self::RECEPTION.to_owned(),
+            outcome: "accepted".to_owned(),
+            decisions: decisions.into_iter().map(PolicyDecision::cut).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Whether it tells how the message came in.
+    #[must_use]
+    pub fn is_reception(&self) -> bool {
+        self.stage == Self::RECEPTION
+    }
 
     /// Notes whom it is about.
     pub(crate) fn about(&mut self, recipients: &[u32]) {
@@ -65,11 +86,13 @@ impl History {
     /// waits for days must stay small.
     pub const LIMIT: usize = 16;
 
-    /// Adds a record, dropping the oldest beyond the limit.
+    /// Adds a record, dropping the oldest beyond the limit, but not the one that tells how the
+    /// message came in.
     pub fn push(&mut self, record: AttemptRecord) {
         if self.0.len() >= Self::LIMIT {
+            let kept = usize::from(self.0.first().is_some_and(AttemptRecord::is_reception));
             let surplus = self.0.len() - Self::LIMIT + 1;
-            self.0.drain(..surplus);
+            self.0.drain(kept..kept + surplus);
         }
         self.0.push(record);
     }
@@ -120,6 +143,21 @@ mod tests {
         }
         let kept: Vec<u64> = history.iter().map(|record| record.at.get()).collect();
         assert_eq!(kept, (24..40).collect::<Vec<u64>>());
+    }
+
+    #[test]
+    fn how_a_message_came_in_is_not_forgotten() {
+        let mut history = History::default();
+        history.push(AttemptRecord::of_reception(UnixMs(1), Vec::new()));
+        for at in 2..40 {
+            history.push(AttemptRecord {
+                at: UnixMs(at),
+                ..AttemptRecord::default()
+            });
+        }
+        assert_eq!(history.len(), History::LIMIT);
+        let kept: Vec<u64> = history.iter().map(|record| record.at.get()).collect();
+        assert_eq!((kept[0], kept[1], kept[15]), (1, 25, 39));
     }
 
     #[test]
