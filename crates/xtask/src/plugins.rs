@@ -16,7 +16,7 @@ const TARGET: &str = "wasm32-wasip2";
 /// `target/plugins`, each under its directory's name. Gives their paths, sorted.
 pub(crate) fn build_plugins(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
     ensure_target(root)?;
-    let built = root.join("target/guests");
+    let built = target_dir(root);
     let components = root.join("target/plugins");
     fs::create_dir_all(&components)
         .with_context(|| format!("cannot make {}", components.display()))?;
@@ -35,6 +35,31 @@ pub(crate) fn build_plugins(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
     }
     paths.sort();
     Ok(paths)
+}
+
+/// Where plugins, guests and the SDK are built, so that dependencies are compiled once for all.
+pub(crate) fn target_dir(root: &Path) -> PathBuf {
+    root.join("target/guests")
+}
+
+/// Manifests of the Rust SDK and of those plugins that have tests of their own, for the machine
+/// that we are on.
+pub(crate) fn tested_on_host(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut manifests = vec![root.join("plugins/sdk/rust/Cargo.toml")];
+    for directory in crates(root)? {
+        let source = directory.join("src");
+        let entries =
+            fs::read_dir(&source).with_context(|| format!("cannot list {}", source.display()))?;
+        for entry in entries {
+            let path = entry?.path();
+            let is_rust = path.extension().is_some_and(|extension| extension == "rs");
+            if is_rust && fs::read_to_string(&path)?.contains("#[cfg(test)]") {
+                manifests.push(directory.join("Cargo.toml"));
+                break;
+            }
+        }
+    }
+    Ok(manifests)
 }
 
 /// Directories with a plugin in them, sorted.

@@ -38,7 +38,7 @@ pub(crate) fn test(root: &Path, args: &TestArgs) -> anyhow::Result<()> {
         bail!("peers are required and missing: {}", named(&missing));
     }
 
-    let mut steps = Steps::new(4);
+    let mut steps = Steps::new(5);
     steps.begin("the sample plugins and the guests that tests load");
     plugins::build_plugins(root)?;
     steps.begin("the tests, and the waypost command that some of them start");
@@ -60,6 +60,20 @@ pub(crate) fn test(root: &Path, args: &TestArgs) -> anyhow::Result<()> {
     );
     let (doc_status, doc_counts) = run_libtest(&mut doc_tests)?;
     counts.add(doc_counts);
+    steps.begin("the SDK and the sample plugins, as far as they run without a relay");
+    let mut statuses = vec![status, doc_status];
+    for manifest in plugins::tested_on_host(root)? {
+        let mut command = cargo(root);
+        command.args(["test", "--quiet", "--locked", "--manifest-path"]);
+        command
+            .arg(&manifest)
+            .env("CARGO_TARGET_DIR", plugins::target_dir(root));
+        let filter = args.filter.iter();
+        command.args(filter.flat_map(|filter| ["--", filter.as_str()]));
+        let (status, plugin_counts) = run_libtest(&mut command)?;
+        counts.add(plugin_counts);
+        statuses.push(status);
+    }
 
     let report = std::fs::read_to_string(&report)?;
     for note in report
@@ -69,9 +83,7 @@ pub(crate) fn test(root: &Path, args: &TestArgs) -> anyhow::Result<()> {
         println!("{note}");
     }
     close(counts, &read_skipped(&report), &missing);
-    let failed = [status, doc_status]
-        .into_iter()
-        .find(|status| !status.success());
+    let failed = statuses.into_iter().find(|status| !status.success());
     match failed {
         Some(status) => bail!("tests failed ({status})"),
         None => Ok(()),
