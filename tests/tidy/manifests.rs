@@ -17,12 +17,14 @@ const ARROWS: [(&str, &[&str]); 8] = [
 ];
 
 /// Libraries of others that only some crates may use: the beginning of the name, and who may.
-const LIBRARIES: [(&str, &[&str]); 11] = [
+const LIBRARIES: [(&str, &[&str]); 12] = [
     ("tokio", &["mx", "spool", "plugin", "relay", "cli"]),
     ("futures", &["mx", "spool", "plugin", "relay", "cli"]),
     ("rustls", &["relay"]),
     ("hickory-", &["mx"]),
     ("wasmtime", &["plugin"]),
+    // Makes bindings and components for authors; the host reads components by wasmtime alone.
+    ("wit-", &["cli"]),
     ("anyhow", &["cli", "xtask"]),
     ("clap", &["cli", "xtask"]),
     ("axum", &["relay"]),

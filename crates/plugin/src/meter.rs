@@ -73,8 +73,8 @@ fn thread_cpu_ns() -> u64 {
 }
 
 /// Core instances, tables and memories that one component may be made of;
-/// toolchains of today use up to a dozen.
-pub(crate) const PARTS_MAX: u32 = 32;
+/// compilers need up to a dozen, an interpreter with its library some forty.
+pub(crate) const PARTS_MAX: u32 = 64;
 
 /// Memory and tables of one instance: refuses growth beyond the limits and
 /// remembers that it did, so that the abort that follows gets its true name.
