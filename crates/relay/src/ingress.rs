@@ -1,25 +1,28 @@
 //! The driver of the server machine: one task for each incoming connection.
 //!
 //! The machine speaks SMTP and decides nothing; the answers here are relay control, limits of
-//! memory and the spool. Nothing is acknowledged after end of data before `Core::accept` has
-//! it on disk.
+//! memory, plugins and the spool. Nothing is acknowledged after end of data before
+//! `Core::accept` has it on disk.
+
+mod answers;
+mod content;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use smtp::{Answer, Question, Reply, ServerAction, ServerPhase, ServerSession};
+use bytes::BytesMut;
+use smtp::{QueueId, ServerAction, ServerPhase, ServerSession};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::content::Received;
 use crate::clock::Stopwatch;
-use crate::content::Lease;
 use crate::core::{Core, Profile, Settings};
-use crate::reception;
+use crate::policy::dialogue::Transaction;
 use crate::stream::Stream;
 use crate::telemetry::ListenerMeters;
 
@@ -27,7 +30,7 @@ use crate::telemetry::ListenerMeters;
 const READ_BYTES: usize = 32 * 1024;
 /// With less room than this left in the buffer a new one is taken.
 const READ_LEAST_BYTES: usize = 4 * 1024;
-/// What a peer is given to take our last words.
+/// What a peer is given to take our last words, and a plugin to say its own.
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// What a connection starts with.
@@ -66,9 +69,12 @@ impl Session {
                 extended: false,
                 tls: false,
             },
-            content: Received::new(self.core.receiving.lease()),
+            id: QueueId::new(0),
+            transaction: None,
+            content: Received::new(&self),
             content_since: None,
             started: Stopwatch::start(),
+            waited: Duration::ZERO,
             command_since: Stopwatch::start(),
             refused_count: 0,
             session: self,
@@ -90,24 +96,6 @@ pub(crate) struct Client {
     pub(crate) tls: bool,
 }
 
-/// Content as it comes in.
-#[derive(Debug)]
-pub(crate) struct Received {
-    pub(crate) pieces: Vec<Bytes>,
-    pub(crate) size_bytes: u64,
-    lease: Lease,
-}
-
-impl Received {
-    fn new(lease: Lease) -> Self {
-        Self {
-            pieces: Vec::new(),
-            size_bytes: 0,
-            lease,
-        }
-    }
-}
-
 struct Dialogue {
     session: Session,
     settings: Arc<Settings>,
@@ -116,10 +104,16 @@ struct Dialogue {
     stream: Stream,
     input: BytesMut,
     client: Client,
+    /// Identity of the message under way, drawn at MAIL.
+    id: QueueId,
+    /// Where plugins take part in the mail transaction under way.
+    transaction: Option<Box<Transaction>>,
     content: Received,
     /// Since the client was told to go ahead, while it sends content.
     content_since: Option<Stopwatch>,
     started: Stopwatch,
+    /// How long the client has waited for plugins, which is not its fault.
+    waited: Duration,
     /// Since a command is due. A part of one does not count, or an octet a minute would hold
     /// the connection for ever.
     command_since: Stopwatch,
@@ -136,10 +130,10 @@ impl Dialogue {
                 acted = true;
                 match action {
                     ServerAction::Send(octets) => self.write(&octets).await?,
-                    ServerAction::Ask(question) => self.decide(&question),
+                    ServerAction::Ask(question) => self.decide(question).await?,
                     ServerAction::Content(piece) => self.take_content(piece),
                     ServerAction::DiscardContent => self.discard_content(),
-                    ServerAction::Commit => self.commit().await,
+                    ServerAction::Commit => self.commit().await?,
                     ServerAction::UpgradeTls => self = self.upgrade().await?,
                     ServerAction::Close(reason) => {
                         tracing::debug!(peer = %self.session.peer, ?reason, "closing");
@@ -150,6 +144,7 @@ impl Dialogue {
             }
             if acted {
                 self.command_since = Stopwatch::start();
+                self.forget_transaction();
             }
             self.time_content();
             let stop = self.session.stop.clone();
@@ -219,8 +214,13 @@ impl Dialogue {
                 .content_idle_timeout
                 .min(left(limits.content_timeout, since)),
             None => left(limits.command_timeout, &self.command_since)
-                .min(left(limits.session_timeout, &self.started)),
+                .min(limits.session_timeout.saturating_sub(self.age())),
         }
+    }
+
+    /// How long the session has lasted, without the client's waits for plugins.
+    fn age(&self) -> Duration {
+        self.started.elapsed().saturating_sub(self.waited)
     }
 
     /// Starts the time of the content when 354 has been sent, and ends it with the content.
@@ -230,108 +230,6 @@ impl Dialogue {
         } else {
             self.content_since = None;
         }
-    }
-
-    fn decide(&mut self, question: &Question) {
-        let answer = match question {
-            Question::Connect => Answer::Accept,
-            Question::Ehlo { name, extended } => {
-                self.client.helo = name.to_string();
-                self.client.extended = *extended;
-                Answer::Accept
-            }
-            Question::Mail { .. } => self.decide_mail(),
-            Question::Rcpt { .. } => self.decide_rcpt(),
-        };
-        self.machine.answer(answer);
-    }
-
-    fn decide_mail(&mut self) -> Answer {
-        // A pipelined group may end one content and begin the next.
-        self.content_since = None;
-        if self.profile.is_closed {
-            let text = "This listener is being moved: try again later";
-            return Answer::Reply(Reply::new(421, (4, 3, 2), text));
-        }
-        if self.started.elapsed() >= self.settings.config.limits.session_timeout {
-            return Answer::Reply(Reply::new(
-                421,
-                (4, 4, 2),
-                "This session has lasted too long",
-            ));
-        }
-        self.forget_content();
-        Answer::Accept
-    }
-
-    /// Relay control. There is one rule and no exception to it: the client's address lies in
-    /// one of the listener's networks, or nothing is taken from it.
-    fn decide_rcpt(&mut self) -> Answer {
-        let listener = &self.profile.listener;
-        if listener.relay_from.contains(self.session.peer.ip()) {
-            return Answer::Accept;
-        }
-        self.session.meters.recipient_refused("relay_denied");
-        if self.refused_count == 0 {
-            // Once a session, or whoever tries many addresses fills the log.
-            tracing::info!(peer = %self.session.peer, listener = listener.name, "relaying denied");
-        }
-        self.refused_count += 1;
-        if self.refused_count > self.settings.config.limits.errors_per_connection_count {
-            let text = "Too many refused recipients";
-            return Answer::Reply(Reply::new(421, (4, 7, 0), text));
-        }
-        Answer::Reply(Reply::new(
-            550,
-            (5, 7, 1),
-            "Relaying denied: your address may not relay through this host",
-        ))
-    }
-
-    fn take_content(&mut self, piece: Bytes) {
-        let size = piece.len() as u64;
-        if self.content.lease.grow(size) {
-            self.content.size_bytes += size;
-            self.content.pieces.push(piece);
-        } else {
-            let text = "Too much mail at once: try again later";
-            self.machine.abort_content(Reply::new(452, (4, 3, 1), text));
-        }
-    }
-
-    /// The content was refused, by the machine or by us: counted here and nowhere else.
-    fn discard_content(&mut self) {
-        let refusal = self.machine.refusal().and_then(|reply| reply.enhanced);
-        let reason = match refusal.map(|status| (status.subject, status.detail)) {
-            Some((3, 1)) => "memory",
-            Some((3, 4)) => "size",
-            Some((6, 0)) => "bare_line_break",
-            _ => "content",
-        };
-        self.session.meters.message_refused(reason);
-        self.forget_content();
-    }
-
-    fn forget_content(&mut self) {
-        self.content = Received::new(self.session.core.receiving.lease());
-    }
-
-    async fn commit(&mut self) {
-        let Some(envelope) = self.machine.take_envelope() else {
-            return;
-        };
-        let fresh = Received::new(self.session.core.receiving.lease());
-        let content = std::mem::replace(&mut self.content, fresh);
-        self.client.tls = self.stream.is_tls();
-        let reply = reception::receive(&reception::Arrival {
-            session: &self.session,
-            settings: &self.settings,
-            client: &self.client,
-            envelope,
-            content,
-        })
-        .await;
-        self.machine.committed(reply);
     }
 
     /// Puts TLS on the connection. What came in clear is gone.

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use queue::{History, Origin, QueuedMessage, QueuedRecipient, UnixMs};
-use smtp::{Envelope, ForwardPath, Mailbox, QueueId, Reply};
+use queue::{AttemptRecord, Hold, Origin, QueuedMessage, QueuedRecipient, UnixMs};
+use smtp::{Domain, Envelope, ForwardPath, MailParameters, Mailbox, QueueId, Reply, ReversePath};
 use spool::SpoolError;
 
 use crate::clock::Stopwatch;
 use crate::content::{self, Content};
 use crate::core::Settings;
 use crate::ingress::{Client, Received, Session};
+use crate::policy::dialogue::{HoldWish, Outcome};
+use crate::policy::session_environment::Accepted;
 use crate::trace::{self, Hop};
 
 /// Content up to this size is kept in one exact piece. A slice of a read buffer keeps the whole
@@ -23,35 +25,133 @@ pub(crate) struct Arrival<'a> {
     pub(crate) session: &'a Session,
     pub(crate) settings: &'a Arc<Settings>,
     pub(crate) client: &'a Client,
-    pub(crate) envelope: Envelope,
+    pub(crate) id: QueueId,
+    pub(crate) mail: Mail,
     pub(crate) content: Received,
+    /// Since the end of data.
+    pub(crate) watch: Stopwatch,
+}
+
+/// Who gets a message and what is to be done with it.
+pub(crate) struct Mail {
+    reverse_path: ReversePath,
+    parameters: MailParameters,
+    recipients: Recipients,
+    attributes: Vec<(String, String)>,
+    hold: Option<HoldWish>,
+    record: Option<AttemptRecord>,
+}
+
+enum Recipients {
+    /// As the client named them.
+    Plain(Vec<smtp::Recipient>),
+    /// As plugins made them.
+    Made(Vec<Accepted>),
+}
+
+impl Mail {
+    /// As the client gave it.
+    pub(crate) fn plain(envelope: Envelope) -> Self {
+        Self {
+            reverse_path: envelope.reverse_path,
+            parameters: envelope.parameters,
+            recipients: Recipients::Plain(envelope.recipients),
+            attributes: Vec::new(),
+            hold: None,
+            record: None,
+        }
+    }
+
+    /// As plugins made it.
+    pub(crate) fn by_plugins(
+        outcome: Outcome,
+        parameters: MailParameters,
+        hold: Option<HoldWish>,
+    ) -> Self {
+        Self {
+            reverse_path: outcome.reverse_path,
+            parameters,
+            recipients: Recipients::Made(outcome.recipients),
+            attributes: outcome.attributes,
+            hold,
+            record: outcome.record,
+        }
+    }
+}
+
+/// The refusal of a message that has come by too many hosts: it loops.
+pub(crate) fn loops(session: &Session, settings: &Settings, pieces: &[Bytes]) -> Option<Reply> {
+    let hops = trace::hop_count(pieces);
+    let limit = settings.config.limits.hops_count;
+    if hops <= limit {
+        return None;
+    }
+    session.meters.message_refused("loop");
+    tracing::warn!(peer = %session.peer, hops, "message refused: it loops");
+    Some(Reply::new(
+        554,
+        (5, 4, 6),
+        format!("Mail loop: {hops} hops, the limit is {limit}"),
+    ))
+}
+
+/// The positive reply.
+pub(crate) fn accepted(id: QueueId) -> Reply {
+    Reply::new(250, (2, 0, 0), format!("OK: queued as {id}"))
 }
 
 /// Takes responsibility for a message or says why not.
 ///
 /// A positive reply means that it is on disk.
-pub(crate) async fn receive(arrival: &Arrival<'_>) -> Reply {
-    let watch = Stopwatch::start();
-    let session = arrival.session;
+pub(crate) async fn receive(arrival: Arrival<'_>) -> Reply {
+    let Arrival {
+        session,
+        settings,
+        client,
+        id,
+        mail,
+        content,
+        watch,
+    } = arrival;
     let core = &session.core;
-    let hops = trace::hop_count(&arrival.content.pieces);
-    let limit = arrival.settings.config.limits.hops_count;
-    if hops > limit {
-        session.meters.message_refused("loop");
-        tracing::warn!(peer = %session.peer, hops, "message refused: it loops");
-        return Reply::new(
-            554,
-            (5, 4, 6),
-            format!("Mail loop: {hops} hops, the limit is {limit}"),
-        );
-    }
     let now = core.now();
-    let id = core.ids.next(now);
-    let recipients = recipients(arrival, now);
-    let content = assemble(arrival, id, now, &recipients);
-    let message = message(arrival, id, now, recipients, content::size_bytes(&content));
+    let recipients = recipients(mail.recipients, &settings.config.hostname, now);
+    let at = Hop {
+        helo: &client.helo,
+        client_ip: Some(session.peer.ip()),
+        hostname: settings.config.hostname.as_str(),
+        protocol: match (client.extended, client.tls) {
+            (false, _) => "SMTP",
+            (true, false) => "ESMTP",
+            (true, true) => "ESMTPS",
+        },
+        id,
+        recipient: None,
+        at: now,
+    };
+    let octets = assemble(at, content, &recipients);
+    let message = QueuedMessage {
+        id,
+        received_at: now,
+        expires_at: expiry(settings, &mail.reverse_path, now),
+        size_bytes: content::size_bytes(&octets),
+        origin: Origin {
+            listener: session.listener.clone(),
+            client_ip: Some(session.peer.ip()),
+            helo: Some(client.helo.clone()),
+            user: None,
+            tls: client.tls,
+        },
+        reverse_path: mail.reverse_path,
+        parameters: mail.parameters,
+        recipients,
+        attributes: mail.attributes,
+        hold: mail.hold.map(|wish| hold(wish, now)),
+        released_at: None,
+        history: mail.record.into_iter().collect(),
+    };
     let line = Line::of(&message);
-    match core.accept(message, content).await {
+    match core.accept(message, octets).await {
         Ok(()) => {
             session.meters.accepted.increment(1);
             session.meters.bytes.increment(line.size_bytes);
@@ -59,7 +159,7 @@ pub(crate) async fn receive(arrival: &Arrival<'_>) -> Reply {
                 .accept_seconds
                 .record(watch.elapsed().as_secs_f64());
             line.log(session);
-            Reply::new(250, (2, 0, 0), format!("OK: queued as {id}"))
+            accepted(id)
         }
         Err(error) => {
             session.meters.message_refused("spool");
@@ -124,91 +224,72 @@ fn refusal(error: &SpoolError) -> Reply {
     }
 }
 
-fn recipients(arrival: &Arrival<'_>, now: UnixMs) -> Vec<QueuedRecipient> {
-    let hostname = &arrival.settings.config.hostname;
-    let accepted = arrival.envelope.recipients.iter();
-    accepted
-        .map(|recipient| {
-            let mailbox = match &recipient.path {
-                ForwardPath::Mailbox(mailbox) => mailbox.clone(),
-                // RFC 5321 section 4.1.1.3: the postmaster of this host.
-                ForwardPath::Postmaster => Mailbox::new("postmaster", hostname.clone())
-                    .expect("postmaster is a local part, and our name a domain"),
+fn recipients(given: Recipients, hostname: &Domain, now: UnixMs) -> Vec<QueuedRecipient> {
+    match given {
+        Recipients::Plain(given) => {
+            let plain = |recipient: smtp::Recipient| {
+                let mailbox = mailbox(&recipient.path, hostname);
+                QueuedRecipient::new(mailbox, recipient.parameters, now)
             };
-            QueuedRecipient::new(mailbox, recipient.parameters.clone(), now)
-        })
-        .collect()
+            given.into_iter().map(plain).collect()
+        }
+        Recipients::Made(made) => {
+            let made = made.into_iter().map(|recipient| QueuedRecipient {
+                original: recipient.original,
+                ..QueuedRecipient::new(recipient.mailbox, recipient.parameters, now)
+            });
+            made.collect()
+        }
+    }
 }
 
-fn assemble(
-    arrival: &Arrival<'_>,
-    id: QueueId,
-    now: UnixMs,
-    recipients: &[QueuedRecipient],
-) -> Content {
+/// Whose mailbox a path names. RFC 5321 section 4.1.1.3: the postmaster without a domain is
+/// that of this host.
+pub(crate) fn mailbox(path: &ForwardPath, hostname: &Domain) -> Mailbox {
+    match path {
+        ForwardPath::Mailbox(mailbox) => mailbox.clone(),
+        ForwardPath::Postmaster => Mailbox::new("postmaster", hostname.clone())
+            .expect("postmaster is a local part, and our name a domain"),
+    }
+}
+
+fn assemble(hop: Hop<'_>, content: Received, recipients: &[QueuedRecipient]) -> Content {
+    // What the client said, not where an alias has led.
     let only = match recipients {
-        [only] => Some(only.mailbox.to_string()),
+        [only] => Some(only.original.as_ref().unwrap_or(&only.mailbox).to_string()),
         _ => None,
     };
-    let client = arrival.client;
     let header = trace::received(&Hop {
-        helo: &client.helo,
-        client_ip: Some(arrival.session.peer.ip()),
-        hostname: arrival.settings.config.hostname.as_str(),
-        protocol: match (client.extended, client.tls) {
-            (false, _) => "SMTP",
-            (true, false) => "ESMTP",
-            (true, true) => "ESMTPS",
-        },
-        id,
         recipient: only.as_deref(),
-        at: now,
+        ..hop
     });
-    let pieces = &arrival.content.pieces;
-    if arrival.content.size_bytes > COMPACT_BYTES {
-        return std::iter::once(header)
-            .chain(pieces.iter().cloned())
-            .collect();
+    let pieces = content.pieces;
+    if content.size_bytes > COMPACT_BYTES {
+        return std::iter::once(header).chain(pieces).collect();
     }
     let size = header.len() + pieces.iter().map(Bytes::len).sum::<usize>();
     let mut whole = BytesMut::with_capacity(size);
     whole.extend_from_slice(&header);
-    for piece in pieces {
+    for piece in &pieces {
         whole.extend_from_slice(piece);
     }
     [whole.freeze()].into()
 }
 
-fn message(
-    arrival: &Arrival<'_>,
-    id: QueueId,
-    now: UnixMs,
-    recipients: Vec<QueuedRecipient>,
-    size_bytes: u64,
-) -> QueuedMessage {
-    let queue = &arrival.settings.config.queue;
-    let lifetime = match arrival.envelope.reverse_path {
-        smtp::ReversePath::Null => queue.bounce_expires_after,
-        smtp::ReversePath::Mailbox(_) => queue.expires_after,
+fn expiry(settings: &Settings, reverse_path: &ReversePath, now: UnixMs) -> UnixMs {
+    let queue = &settings.config.queue;
+    let lifetime = match reverse_path {
+        ReversePath::Null => queue.bounce_expires_after,
+        ReversePath::Mailbox(_) => queue.expires_after,
     };
-    QueuedMessage {
-        id,
-        received_at: now,
-        expires_at: now.plus_ms(u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX)),
-        size_bytes,
-        origin: Origin {
-            listener: arrival.session.listener.clone(),
-            client_ip: Some(arrival.session.peer.ip()),
-            helo: Some(arrival.client.helo.clone()),
-            user: None,
-            tls: arrival.client.tls,
-        },
-        reverse_path: arrival.envelope.reverse_path.clone(),
-        parameters: arrival.envelope.parameters.clone(),
-        recipients,
-        attributes: Vec::new(),
-        hold: None,
-        released_at: None,
-        history: History::default(),
+    now.plus_ms(u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn hold(wish: HoldWish, now: UnixMs) -> Hold {
+    let after = wish.release_after_seconds;
+    Hold {
+        reason: wish.reason,
+        held_at: now,
+        release_at: after.map(|seconds| now.plus_ms(u64::from(seconds) * 1000)),
     }
 }

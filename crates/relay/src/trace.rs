@@ -144,11 +144,22 @@ pub fn fields(header: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
     fields
 }
 
+/// Octets of the header section, the empty line at its end included.
+#[must_use]
+pub fn header_length(content: &[Bytes]) -> usize {
+    for_each_header_line(content, |_| {})
+}
+
 /// Up to `limit` octets of the body (what follows the empty line) from `offset`.
 #[must_use]
 pub fn body_slice(content: &[Bytes], offset: u64, limit: usize) -> Bytes {
-    let skip = for_each_header_line(content, |_| {}) as u64 + offset;
-    let mut skip = usize::try_from(skip).unwrap_or(usize::MAX);
+    slice(content, header_length(content) as u64 + offset, limit)
+}
+
+/// Up to `limit` octets of the content from `offset`.
+#[must_use]
+pub fn slice(content: &[Bytes], offset: u64, limit: usize) -> Bytes {
+    let mut skip = usize::try_from(offset).unwrap_or(usize::MAX);
     let mut slice = Vec::new();
     for piece in content {
         if skip >= piece.len() {
