@@ -12,6 +12,8 @@ mod metrics;
 mod state;
 mod tables;
 
+pub(crate) use tables::OpenTables;
+
 use std::net::IpAddr;
 
 use wasmtime::component::{HasSelf, Linker};
