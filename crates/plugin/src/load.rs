@@ -280,11 +280,11 @@ async fn start(plugin: &Loaded) -> Result<Option<(String, String)>, LoadError> {
     };
     let turn = plugin.admit().await.map_err(failed("instantiate"))?;
     let new_run = || Run::new(plugin, plugin.state(None, empty_environment()), &turn);
+    new_run()
+        .within_limits(|run| Box::pin(run.instantiate()))
+        .await
+        .map_err(failed("instantiate"))?;
     let Some(lifecycle) = &plugin.exports.lifecycle else {
-        new_run()
-            .within_limits(|run| Box::pin(run.instantiate()))
-            .await
-            .map_err(failed("instantiate"))?;
         return Ok(None);
     };
     let identity = new_run()
