@@ -26,8 +26,10 @@ use spool::{LiveRecord, RecordId, SpoolError};
 use tokio::net::UnixListener;
 use tokio::sync::oneshot;
 
+use crate::control_plugins;
 use crate::core::Core;
 use crate::dispatch::{Input, Question};
+use crate::policy::live::Live;
 use crate::store;
 use crate::telemetry::{self, DnsHits};
 
@@ -41,10 +43,11 @@ const DISPATCH_PATIENCE: Duration = Duration::from_secs(5);
 /// What the doors look at.
 #[derive(Clone)]
 pub struct AdminState {
-    core: Arc<Core>,
+    pub(crate) core: Arc<Core>,
     metrics: PrometheusHandle,
     ready: Arc<AtomicBool>,
     reload: Arc<dyn Fn() + Send + Sync>,
+    pub(crate) live: Arc<Live>,
     dns_hits: Arc<DnsHits>,
 }
 
@@ -56,17 +59,19 @@ impl std::fmt::Debug for AdminState {
 
 impl AdminState {
     /// The state behind both doors; `reload` asks for a reload of the configuration.
-    pub fn new(
+    pub(crate) fn new(
         core: Arc<Core>,
         metrics: PrometheusHandle,
         ready: Arc<AtomicBool>,
         reload: Arc<dyn Fn() + Send + Sync>,
+        live: Arc<Live>,
     ) -> Self {
         Self {
             core,
             metrics,
             ready,
             reload,
+            live,
             dns_hits: Arc::default(),
         }
     }
@@ -89,6 +94,7 @@ pub fn control(state: AdminState) -> Router {
         .route("/queue/{id}/{command}", post(command))
         .route("/retry-all", post(retry_all))
         .route("/reload", post(reload))
+        .merge(control_plugins::routes())
         .with_state(state)
 }
 
@@ -397,7 +403,7 @@ async fn reload(State(state): State<AdminState>) -> Response {
     StatusCode::ACCEPTED.into_response()
 }
 
-fn fault(status: StatusCode, text: &str) -> Response {
+pub(crate) fn fault(status: StatusCode, text: &str) -> Response {
     (status, format!("{text}\n")).into_response()
 }
 

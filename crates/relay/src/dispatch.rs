@@ -5,13 +5,13 @@
 //! This task never waits for anything but that channel and the time: everything slow runs in
 //! tasks of its own and comes back as an event.
 
+mod feedback;
 mod work;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mx::DeliveryPlan;
 use queue::{
     Action, Event, JobId, Notification, OperatorCommand, QueuedMessage, Scheduler, UnixMs,
 };
@@ -20,7 +20,7 @@ use spool::{RecordId, SpoolError};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
-use crate::core::Core;
+use crate::core::{Core, Settings};
 use crate::{routing, store};
 
 /// Events taken from the channel at a time.
@@ -33,7 +33,7 @@ const UNTOLD_REST_MS: u64 = 6 * 60 * 60 * 1000;
 const LOADS: usize = 16;
 
 /// The plan as the scheduler carries it.
-pub type Plan = Arc<DeliveryPlan>;
+pub type Plan = Arc<routing::Itinerary>;
 
 /// What the single writer is told.
 #[derive(Debug)]
@@ -57,6 +57,17 @@ pub enum Input {
         job: JobId,
         /// How.
         outcome: queue::AttemptOutcome,
+    },
+    /// Plugins have been heard about a delivery attempt.
+    Advised {
+        /// The job.
+        job: JobId,
+        /// Its message.
+        id: QueueId,
+        /// What they advise.
+        advice: Vec<queue::Advised<Plan>>,
+        /// What they want kept with the message; none: removed.
+        attributes: routing::Attributes,
     },
     /// A message was read from the spool, or was not.
     Loaded {
@@ -121,6 +132,9 @@ pub struct Dispatch {
     input: mpsc::Receiver<Input>,
     tasks: TaskTracker,
     actions: Vec<Action<Plan>>,
+    /// Taken at the first routing job of what one input brings, for all of them: the domains of
+    /// one message are routed by the same plugins, whatever is reloaded meanwhile.
+    snapshot: Option<Arc<Settings>>,
     /// Actions of messages whose notification is not durable yet: they would forget the cause
     /// of a bounce that may still be lost.
     waiting: HashMap<QueueId, Waiting>,
@@ -163,6 +177,7 @@ impl Dispatch {
             input,
             tasks,
             actions: Vec::new(),
+            snapshot: None,
             waiting: HashMap::new(),
             loads: Arc::new(Semaphore::new(LOADS)),
             unreadable: 0,
@@ -262,6 +277,20 @@ impl Dispatch {
                 work::count_failures(&self.core.meters, &outcome);
                 Event::Attempted { job, outcome }
             }
+            Input::Advised {
+                job,
+                id,
+                advice,
+                attributes,
+            } => {
+                work::report_advice(&self.core.meters, id, &advice);
+                if !attributes.is_empty() {
+                    let annotated = Event::Annotated { id, attributes };
+                    self.scheduler
+                        .apply(annotated, self.core.now(), &mut self.actions);
+                }
+                Event::Advised { job, advice }
+            }
             Input::Loaded {
                 result: Ok(message),
                 ..
@@ -324,6 +353,7 @@ impl Dispatch {
             self.perform(action);
         }
         self.actions = actions;
+        self.snapshot = None;
     }
 
     /// Carries an action out, or puts it behind a notification of the same message: a load
@@ -355,7 +385,10 @@ impl Dispatch {
                 attempt,
             } => {
                 let about = (domain, recipients, attempt);
-                self.tasks.spawn(work::route(core(), job, message, about));
+                let load = || self.core.settings.load_full();
+                let settings = Arc::clone(self.snapshot.get_or_insert_with(load));
+                let work = work::route(core(), settings, job, message, about);
+                self.tasks.spawn(work);
             }
             Action::Attempt {
                 job,

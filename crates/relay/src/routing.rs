@@ -8,6 +8,8 @@
 mod base;
 mod decision;
 mod draft;
+mod exit;
+mod itinerary;
 mod lanes;
 mod protection;
 #[cfg(test)]
@@ -21,11 +23,13 @@ use smtp::Domain;
 
 use self::base::Base;
 use self::decision::{Obstacle, carry_out};
+pub(crate) use self::draft::destination;
 use self::draft::{Draft, Stand, failure_disposition, supported};
+pub use self::itinerary::{Itinerary, Planned};
 pub use self::lanes::Lanes;
 use crate::core::{Core, Settings};
-use crate::dispatch::Plan;
-use crate::policy::call::{self, CallTrace, NoAnswer};
+use crate::policy::attribution::CallTrace;
+use crate::policy::call::{self, NoAnswer};
 use crate::policy::chain::Link;
 use crate::policy::environment::{ContentSource, RouteEnvironment};
 use crate::policy::gate::About;
@@ -57,7 +61,7 @@ pub struct Group {
     /// Positions in the message's recipient list.
     pub recipients: Vec<u32>,
     /// What is decided.
-    pub disposition: Disposition<Plan>,
+    pub disposition: Disposition<Planned>,
     /// Steps that led to a failure; those of a plan are in the plan.
     pub why: Vec<mx::Step>,
     /// Given up after this many seconds since reception, by advice of a plugin.
@@ -78,15 +82,15 @@ pub struct Routing {
     pub attributes: Attributes,
 }
 
-/// Routes a job of the queue.
+/// Routes a job of the queue, by one snapshot of the settings.
 pub async fn route_job(
     core: &Arc<Core>,
+    settings: &Arc<Settings>,
     message: Arc<QueuedMessage>,
     domain: Domain,
     recipients: Vec<u32>,
     attempt: u32,
 ) -> (Vec<queue::Route<Plan>>, Attributes) {
-    let settings = core.settings.load_full();
     let received_at = message.received_at;
     let content = content_source(core, &message);
     let now = core.now();
@@ -100,7 +104,7 @@ pub async fn route_job(
         lanes: core.lanes.clone(),
         wants_log: false,
     };
-    let routing = decide(&settings, &subject).await;
+    let routing = decide(settings, &subject).await;
     let routes = routing.groups.into_iter().map(|group| {
         let expires_ms = group
             .expires_after_seconds
@@ -108,8 +112,8 @@ pub async fn route_job(
         queue::Route {
             recipients: group.recipients,
             expires_at: expires_ms.map(|ms| received_at.plus_ms(ms)),
-            disposition: group.disposition,
-            decisions: Vec::new(),
+            decisions: itinerary::kept(&group),
+            disposition: itinerary::bound(group.disposition, group.calls),
         }
     });
     (routes.collect(), routing.attributes)
@@ -224,10 +228,12 @@ async fn apply(
     if base.was_released && matches!(verdict.decision, Decision::Hold { .. }) {
         let plugin = &link.config.name;
         tracing::info!(id = %base.id, plugin, "a released message is not held again");
-        trace.unheeded = Some("the message was released from a hold");
+        trace.consequence =
+            Some("not carried out: the message was released from a hold".to_owned());
     }
     made.calls.push(trace);
     made.stopped |= verdict.flow == Flow::Stop;
+    made.claims.add(verdict, &link.config.grants);
     match carry_out(&verdict.decision, base, &draft.stand, &link.config.name).await {
         Ok(Some(stand)) => made.stand = stand,
         Ok(None) => {}

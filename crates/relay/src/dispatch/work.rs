@@ -7,30 +7,32 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use queue::{
-    AttemptOutcome, AttemptRecord, Disposition, JobId, Notification, NotificationKind,
-    OperatorEnd, QueuedMessage, RecipientOutcome,
+    AttemptOutcome, AttemptRecord, Disposition, JobId, Notification, NotificationKind, OperatorEnd,
+    QueuedMessage, RecipientOutcome,
 };
 use smtp::{Domain, QueueId};
 use spool::{RecordId, SpoolError};
 use tokio::sync::Semaphore;
 
+use super::feedback::{Heard, Hearing};
 use super::{Input, LoadFailure, Plan};
-use crate::core::Core;
+use crate::core::{Core, Settings};
 use crate::telemetry::Meters;
 use crate::{bounce, egress, routing, store};
 
 /// Pause before a bounce that could not be stored is tried again.
 const BOUNCE_RETRY: Duration = Duration::from_secs(5);
 
-/// Routes a job.
+/// Routes a job, by these settings.
 pub(super) async fn route(
     core: Arc<Core>,
+    settings: Arc<Settings>,
     job: JobId,
     message: Arc<QueuedMessage>,
     (domain, recipients, attempt): (Domain, Vec<u32>, u32),
 ) {
     let id = message.id;
-    let work = routing::route_job(&core, message, domain, recipients, attempt);
+    let work = routing::route_job(&core, &settings, message, domain, recipients, attempt);
     let (routes, attributes) = AssertUnwindSafe(work)
         .catch_unwind()
         .await
@@ -48,37 +50,81 @@ pub(super) async fn route(
     .await;
 }
 
-/// Makes a delivery attempt, unless the relay is cut off first.
+/// Makes a delivery attempt, unless the relay is cut off first, and lets plugins hear of it.
 pub(super) async fn attempt(
     core: Arc<Core>,
     job: JobId,
     message: Arc<QueuedMessage>,
     (recipients, plan, destination): (Vec<u32>, Plan, Arc<str>),
 ) {
-    let work = egress::attempt(&core, &message, &recipients, &destination, &plan);
+    let id = message.id;
+    let mut hearing = Hearing::begin(&core, &message, &recipients, &plan);
+    let route = (&*destination, &*plan.plan);
+    let work = egress::attempt(&core, &message, &recipients, route, hearing.is_some());
     let ended = tokio::select! {
         ended = AssertUnwindSafe(work).catch_unwind() => ended,
         // The spool closes: a delivery now could not be recorded and would be repeated.
         () = core.cut.cancelled() => return,
     };
-    let outcome = ended.unwrap_or_else(|_| {
-        tracing::error!(id = %message.id, "a delivery panicked; the message waits");
-        // Recipients without an outcome are deferred as a local fault.
-        AttemptOutcome {
-            recipients: Vec::new(),
-            host: None,
-            destination_failed: false,
-            record: AttemptRecord {
-                at: core.now(),
-                destination: destination.to_string(),
-                stage: "fault".to_owned(),
-                outcome: "a fault of this relay".to_owned(),
-                ..AttemptRecord::default()
-            },
-            awaits_advice: false,
-        }
+    let (mut outcome, aftermath) = ended.unwrap_or_else(|_| {
+        tracing::error!(%id, "a delivery panicked; the message waits");
+        (interrupted(&core, &destination), None)
     });
+    if !is_all_delivered(&message, &outcome) {
+        outcome.record.decisions = plan.decisions();
+    }
+    if let Some(hearing) = &mut hearing {
+        hearing.take(&outcome, aftermath.unwrap_or_default());
+        outcome.awaits_advice = hearing.may_advise();
+    }
+    let awaits_advice = outcome.awaits_advice;
+    // First of all: what has happened must not wait for what somebody makes of it.
     core.tell(Input::Attempted { job, outcome }).await;
+    let Some(hearing) = hearing else {
+        return;
+    };
+    let heard = tokio::select! {
+        heard = AssertUnwindSafe(hearing.hear()).catch_unwind() => heard,
+        () = core.cut.cancelled() => return,
+    };
+    let heard = heard.unwrap_or_else(|_| {
+        tracing::error!(%id, "telling plugins of a delivery panicked; mail goes its usual way");
+        Heard::default()
+    });
+    if awaits_advice {
+        let Heard { advice, attributes } = heard;
+        core.tell(Input::Advised {
+            job,
+            id,
+            advice,
+            attributes,
+        })
+        .await;
+    }
+}
+
+/// Recipients without an outcome are deferred as a local fault.
+fn interrupted(core: &Core, destination: &str) -> AttemptOutcome {
+    AttemptOutcome {
+        recipients: Vec::new(),
+        host: None,
+        destination_failed: false,
+        record: AttemptRecord {
+            at: core.now(),
+            destination: destination.to_owned(),
+            stage: "fault".to_owned(),
+            outcome: "a fault of this relay".to_owned(),
+            ..AttemptRecord::default()
+        },
+        awaits_advice: false,
+    }
+}
+
+/// Nothing of the message is left of which anything could be told.
+fn is_all_delivered(message: &QueuedMessage, outcome: &AttemptOutcome) -> bool {
+    let is_delivered = |one: &RecipientOutcome| matches!(one, RecipientOutcome::Delivered(_));
+    outcome.recipients.len() == message.recipients.len()
+        && outcome.recipients.iter().all(is_delivered)
 }
 
 /// Reads a message's record.
@@ -192,4 +238,17 @@ pub(super) fn report_end(meters: &Meters, id: QueueId, recipients: u32, how: Ope
     };
     counter.increment(u64::from(recipients));
     tracing::info!(%id, result, recipients, "by the operator");
+}
+
+/// Counts and logs what plugins advise.
+pub(super) fn report_advice(meters: &Meters, id: QueueId, advice: &[queue::Advised<Plan>]) {
+    for advised in advice {
+        let count = advised.recipients.len() as u64;
+        if let queue::Advice::GiveUp(_) = &advised.advice {
+            meters.failed.increment(count);
+        }
+        for decision in &advised.decisions {
+            tracing::info!(%id, recipients = count, advice = %decision, "after an attempt");
+        }
+    }
 }

@@ -114,6 +114,7 @@ pub(crate) async fn ask<'l>(
         Ok(input) => input,
         Err(error) => return Err(asked.unreadable(&error, CallStats::default())),
     };
+    let environment = link.resources.around(environment);
     // Whatever stands beside the plugin in force (a candidate, a recording) belongs here: the
     // input and the environment are all that a call depends on.
     let outcome = link.plugin.call(input, environment).await;

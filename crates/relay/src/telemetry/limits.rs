@@ -49,7 +49,7 @@ fn reception_limits(limits: &LimitsConfig) -> [(&'static str, f64); 13] {
 }
 
 #[allow(clippy::cast_precision_loss)] // gauges are floats
-fn queue_limits(queue: &QueueConfig) -> [(&'static str, f64); 10] {
+fn queue_limits(queue: &QueueConfig) -> [(&'static str, f64); 13] {
     [
         ("expires_after", queue.expires_after.as_secs_f64()),
         (
@@ -73,6 +73,9 @@ fn queue_limits(queue: &QueueConfig) -> [(&'static str, f64); 10] {
         ),
         ("suspend", queue.suspend.as_secs_f64()),
         ("suspend_max", queue.suspend_max.as_secs_f64()),
+        ("retry_after_min", queue.retry_after_min.as_secs_f64()),
+        ("retry_after_max", queue.retry_after_max.as_secs_f64()),
+        ("prompt_retries", queue.prompt_retries_count as f64),
     ]
 }
 
@@ -92,7 +95,7 @@ fn dns_limits(dns: &DnsConfig) -> [(&'static str, f64); 6] {
 }
 
 #[allow(clippy::cast_precision_loss)] // gauges are floats
-fn delivery_limits(delivery: &DeliveryConfig) -> [(&'static str, f64); 11] {
+fn delivery_limits(delivery: &DeliveryConfig) -> [(&'static str, f64); 12] {
     [
         ("connect_timeout", delivery.connect_timeout.as_secs_f64()),
         ("greeting_timeout", delivery.greeting_timeout.as_secs_f64()),
@@ -111,6 +114,7 @@ fn delivery_limits(delivery: &DeliveryConfig) -> [(&'static str, f64); 11] {
             "messages_per_connection",
             f64::from(delivery.messages_per_connection_count),
         ),
+        ("feedback_calls", delivery.feedback_calls_count as f64),
     ]
 }
 

@@ -5,9 +5,11 @@
 
 mod limits;
 mod plugins;
+mod stores;
 mod table;
 #[cfg(test)]
 mod tests;
+mod trials;
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
@@ -16,8 +18,18 @@ use metrics::{Counter, Gauge, Histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 pub use self::limits::limits;
-pub use self::plugins::{PluginMetrics, plugin_action, plugin_info};
+pub use self::plugins::{
+    PluginMetrics, plugin_action, plugin_breaker, plugin_info, plugin_reloaded,
+};
+pub use self::stores::{
+    http_sent, state_damaged, state_gauges, state_refused, state_written, table_gauges,
+    table_loaded,
+};
 pub use self::table::*;
+pub use self::trials::{
+    canary_call, candidate_loaded, candidate_share, candidate_stopped, decision_log_size,
+    decision_records, shadow_call,
+};
 
 /// Seconds: from a cached answer to a slow host.
 const SECONDS_BUCKETS: &[f64] = &[
@@ -247,6 +259,11 @@ pub fn dns_lookup(kind: &'static str, result: &'static str, took: Duration) {
     metrics::histogram!(DNS_SECONDS, "type" => kind).record(took.as_secs_f64());
 }
 
+/// Counts a plan that must not be used.
+pub fn plan_kept_back() {
+    metrics::counter!(PLANS_KEPT_BACK).increment(1);
+}
+
 /// Counts a reload of the configuration: `ok` or `failed`.
 pub fn reloaded(result: &'static str) {
     metrics::counter!(RELOADS, "result" => result).increment(1);
@@ -314,6 +331,9 @@ pub fn core_gauges(core: &crate::core::Core, dns_hits: &DnsHits) {
     memory("receiving", core.receiving.used_bytes());
     memory("cached", core.cache.used_bytes());
     let settings = core.settings.load();
+    for link in settings.chain.links() {
+        plugin_breaker(&link.config.name, link.guard.standing() as u8);
+    }
     let dns = settings.directory.stats();
     metrics::gauge!(OUT_IDLE).set(core.pool.len() as f64);
     let open = core
@@ -322,4 +342,5 @@ pub fn core_gauges(core: &crate::core::Core, dns_hits: &DnsHits) {
     metrics::gauge!(OUT_OPEN).set(open as f64);
     metrics::gauge!(DNS_ENTRIES).set(dns.entries_count as f64);
     dns_hits.count(&settings.directory);
+    core.resources.show();
 }

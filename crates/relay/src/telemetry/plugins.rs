@@ -1,6 +1,6 @@
 //! What the relay counts of plugins, and what plugins count themselves.
 
-use super::{PLUGIN_ACTIONS, PLUGIN_EVENTS, PLUGIN_INFO, PLUGIN_VALUES};
+use super::{PLUGIN_BREAKER, PLUGIN_RELOADS, PLUGIN_ACTIONS, PLUGIN_EVENTS, PLUGIN_INFO, PLUGIN_VALUES};
 
 /// Shows a plugin as loaded, or as no longer loaded.
 pub fn plugin_info(plugin: &plugin::Inspection, is_loaded: bool) {
@@ -24,6 +24,17 @@ pub fn plugin_action(plugin: &str, phase: plugin::Phase, action: &'static str) {
         "action" => action,
     )
     .increment(1);
+}
+
+/// Counts a version of a plugin that was tried: `ok`, or the step that it did not pass.
+pub fn plugin_reloaded(plugin: &str, result: &'static str) {
+    metrics::counter!(PLUGIN_RELOADS, "plugin" => plugin.to_owned(), "result" => result)
+        .increment(1);
+}
+
+/// Shows whether a plugin is called: 0 yes, 1 it is tried again, 2 no.
+pub fn plugin_breaker(plugin: &str, state: u8) {
+    metrics::gauge!(PLUGIN_BREAKER, "plugin" => plugin.to_owned()).set(f64::from(state));
 }
 
 /// Takes what plugins count themselves.

@@ -9,6 +9,8 @@ fn every_metric_of_the_table_is_emitted() {
         include_str!("mod.rs"),
         include_str!("limits.rs"),
         include_str!("plugins.rs"),
+        include_str!("stores.rs"),
+        include_str!("trials.rs"),
         include_str!("../policy/meters.rs")
     );
     for constant in CONSTANTS {
