@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use smtp::Domain;
+use smtp::{Domain, Mailbox};
 
 use crate::http::Origin;
 
@@ -22,6 +22,9 @@ pub struct Grants {
     /// The next hops it may name. Without this a routing plugin would be a way
     /// to carry mail out.
     pub route_hosts: Vec<HopPattern>,
+    /// Domains of the mailboxes that it may put in place of a sender or of
+    /// recipients: an alias sends mail out just as a next hop does.
+    pub rewrite_domains: Vec<HopPattern>,
     /// Local sockets it may name as a next hop.
     pub route_unix: Vec<PathBuf>,
     /// Credentials it may name.
@@ -38,6 +41,18 @@ pub struct Grants {
     pub state_durable: bool,
     /// Services it may ask by HTTP.
     pub http: Vec<Origin>,
+}
+
+impl Grants {
+    /// Whether mail may be sent to or from this mailbox because the plugin says so.
+    pub fn covers_mailbox(&self, mailbox: &Mailbox) -> bool {
+        let domain = mailbox.domain();
+        let mut patterns = self.rewrite_domains.iter();
+        match domain.literal() {
+            Some(address) => patterns.any(|pattern| pattern.covers_address(address, None)),
+            None => patterns.any(|pattern| pattern.covers_host(domain, None)),
+        }
+    }
 }
 
 /// Next hops that a plugin may name: `relay.example`, `*.example`, `192.0.2.7`,
@@ -216,6 +231,23 @@ mod tests {
         assert!(!pattern("*.example").covers_host(&host("example"), None));
         assert!(!pattern("*.example").covers_host(&host("notexample"), None));
         assert!(pattern("*").covers_host(&host("anything.test"), Some(2525)));
+    }
+
+    #[test]
+    fn mailboxes_are_covered_by_their_domain() {
+        let grants = |patterns: &[&str]| Grants {
+            rewrite_domains: patterns.iter().map(|text| pattern(text)).collect(),
+            ..Grants::default()
+        };
+        let mailbox = |text: &str| text.parse::<Mailbox>().unwrap();
+        assert!(!grants(&[]).covers_mailbox(&mailbox("a@example.com")));
+        let some = grants(&["example.com", "*.example.net", "192.0.2.0/24"]);
+        assert!(some.covers_mailbox(&mailbox("a@example.com")));
+        assert!(some.covers_mailbox(&mailbox("a@b.example.net")));
+        assert!(some.covers_mailbox(&mailbox("a@[192.0.2.7]")));
+        assert!(!some.covers_mailbox(&mailbox("a@b.example.com")));
+        assert!(!some.covers_mailbox(&mailbox("a@[198.51.100.1]")));
+        assert!(grants(&["*"]).covers_mailbox(&mailbox("a@[198.51.100.1]")));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use wasmtime::component::InstancePre;
 
 use crate::call::{Call, CallStats, RouteCall};
-use crate::check::Check;
+use crate::check::{Check, rewrites};
 use crate::digest::Digest;
 use crate::environment::CallEnvironment;
 use crate::error::{CallFailure, FailureReason};
@@ -124,7 +124,11 @@ impl Plugin {
             candidates: state.candidates.as_deref(),
             recipient_count,
         };
-        match check.output(answer) {
+        let checked = check.output(answer).and_then(|output| {
+            let (input, environment) = (state.input.as_ref(), &*state.environment);
+            rewrites::check(check.grants, input, environment, &output).map(|()| output)
+        });
+        match checked {
             Ok(output) => {
                 let call = Call {
                     output,

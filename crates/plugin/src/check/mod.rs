@@ -5,6 +5,7 @@
 mod dialogue;
 mod hop;
 mod reply;
+pub(crate) mod rewrites;
 
 use std::fmt;
 

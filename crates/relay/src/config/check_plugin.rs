@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::FileMention;
 use super::check_candidate;
 use super::check::{label, path_value};
+use super::check_instances;
 use super::check_live::{self, PluginsConfig};
 use super::check_stores::{self, HttpGrant, Known};
 use super::pattern::{DomainPattern, SenderPattern};
@@ -89,6 +90,9 @@ fn plugin(
     let sha256 = section.parsed("sha256", "a digest in quotes", digest_value);
     let on_error = section.choice("on_error", OnError::Defer, &ON_ERROR);
     let limits = limits(&mut section);
+    let limits = check_instances::outputs(&mut section, limits);
+    let phases = check_instances::phases(&mut section);
+    let instances = check_instances::instances(section.section("instances"));
     let filter = filter(&mut section, about.listeners);
     let headers = "a list of header field names, as in [\"List-Id\"]";
     let route_headers = section.texts("route_headers", headers, field_name);
@@ -107,6 +111,8 @@ fn plugin(
         on_error,
         sha256,
         limits,
+        phases,
+        instances,
         filter,
         route_headers,
         grants,
@@ -183,6 +189,7 @@ fn filter(section: &mut Section<'_>, listeners: &[&str]) -> PluginFilter {
 
 fn grants(mut section: Section<'_>, known: &Known) -> (plugin::Grants, HttpGrant) {
     let hosts = "a list of hosts, as in [\"*.example.net\", \"192.0.2.25\"]";
+    let domains = "a list of domains, as in [\"example.com\", \"*.example.com\"]";
     let mut grants = plugin::Grants {
         dns: section.boolean("dns", false),
         body_bytes: section.size("body", 0, 0..=u64::from(u32::MAX)),
@@ -192,11 +199,25 @@ fn grants(mut section: Section<'_>, known: &Known) -> (plugin::Grants, HttpGrant
             text.parse()
                 .map_err(|error: plugin::HopPatternError| Wrong::new(error.to_string(), help))
         }),
+        rewrite_domains: section.texts("rewrite_domains", domains, rewrite_domain),
         ..plugin::Grants::default()
     };
     let http = check_stores::grants(&mut section, known, &mut grants);
     section.finish();
     (grants, http)
+}
+
+/// A domain of mailboxes has no port.
+fn rewrite_domain(text: &str) -> Result<plugin::HopPattern, Wrong> {
+    let help = "write a domain, \"*.example.com\" for all below it, or \"*\"";
+    let no_port = text.parse::<std::net::IpAddr>().is_ok() || !text.contains(':');
+    match text.parse::<plugin::HopPattern>() {
+        Ok(pattern) if no_port => Ok(pattern),
+        _ => Err(Wrong::new(
+            format!("{text:?} is not a pattern for domains of mailboxes"),
+            help,
+        )),
+    }
 }
 
 /// RFC 5322 section 3.6.8: printable ASCII without a colon. In lower case.

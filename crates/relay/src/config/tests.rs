@@ -353,7 +353,7 @@ fn plugins_are_read_in_full() {
         domains = ["example.com", "*.example.org"]
         senders = ["<>", "a@example.net", "*.example.net"]
         route_headers = ["List-Id"]
-        grants = { dns = true, body = "64KiB", route_hosts = ["*.example.net:587", "127.0.0.1"] }
+        grants = { dns = true, body = "64KiB", route_hosts = ["*.example.net:587", "127.0.0.1"], rewrite_domains = ["example.com"] }
         [plugin.config]
         deep = { list = [1, 2.5, "three", true] }
         [[plugin]]
@@ -375,6 +375,7 @@ fn plugins_are_read_in_full() {
     assert_eq!(plugin.route_headers, ["list-id"]);
     assert_eq!(plugin.grants.body_bytes, 64 << 10);
     assert_eq!(plugin.grants.route_hosts.len(), 2);
+    assert_eq!(plugin.grants.rewrite_domains.len(), 1);
     assert_eq!(plugin.config["deep"]["list"][2].as_str(), Some("three"));
     let domain = |text: &str| text.parse::<Domain>().unwrap();
     let matches = |d: &str| plugin.filter.domains.iter().any(|p| p.matches(&domain(d)));
