@@ -14,7 +14,7 @@ pub(crate) struct ExplainArgs {
     /// Reverse-path; `<>` for the null one.
     #[arg(long, default_value = "<>")]
     from: String,
-    /// Recipient; may be given several times.
+    /// Recipient, or `<postmaster>`; may be given several times.
     #[arg(long, required = true)]
     to: Vec<String>,
     /// Listener by which the message would have come; the first one unless given.
@@ -29,7 +29,10 @@ pub(crate) struct ExplainArgs {
     /// A header field that plugins see, as in `Subject: hello`; may be given several times.
     #[arg(long, value_name = "FIELD")]
     header: Vec<String>,
-    /// Machine-readable.
+    /// Also show what every plugin call took and logged.
+    #[arg(long)]
+    trace: bool,
+    /// Machine-readable; with everything that `--trace` shows.
     #[arg(long)]
     json: bool,
 }
@@ -67,6 +70,8 @@ pub(crate) async fn run(args: ExplainArgs) -> anyhow::Result<()> {
             "{}",
             serde_json::to_string_pretty(&explanation).context("as JSON")?
         );
+    } else if args.trace {
+        print!("{}", explanation.with_trace());
     } else {
         print!("{explanation}");
     }

@@ -214,8 +214,9 @@ pub struct Advised<P> {
     pub recipients: Vec<u32>,
     /// What.
     pub advice: Advice<P>,
-    /// Whose advice it is; kept with the attempt in the message's history.
-    pub decision: PolicyDecision,
+    /// Whose advice it is, and what others said; kept with the attempt in the message's
+    /// history.
+    pub decisions: Vec<PolicyDecision>,
 }
 
 /// What to do next about recipients that an attempt has left pending. Nothing here

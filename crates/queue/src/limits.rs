@@ -107,7 +107,7 @@ pub enum LimitsError {
         upper: &'static str,
     },
     /// More than a message remembers.
-    #[error("`prompt_retries` must not be greater than {}", History::LIMIT)]
+    #[error("`prompt_retries` must be less than {}", History::LIMIT)]
     PromptRetries,
     /// Nothing would be left for the other kind of mail.
     #[error(
@@ -162,8 +162,9 @@ impl SchedulerLimits {
                 return Err(LimitsError::Order { lower, upper });
             }
         }
-        // What the history has forgotten is not counted.
-        if self.prompt_retries > History::LIMIT {
+        // What the history has forgotten is not counted, and one place in it may be taken by how
+        // the message came in.
+        if self.prompt_retries >= History::LIMIT {
             return Err(LimitsError::PromptRetries);
         }
         let reserved = self

@@ -30,6 +30,7 @@ use crate::control_plugins;
 use crate::core::Core;
 use crate::dispatch::{Input, Question};
 use crate::policy::live::Live;
+use crate::routing;
 use crate::store;
 use crate::telemetry::{self, DnsHits};
 
@@ -307,6 +308,38 @@ pub struct Story {
     pub due_at_ms: u64,
     /// What it is doing now.
     pub state: String,
+    /// Destinations that it may be waiting for: where it was tried, or would be without plugins.
+    pub destinations: Vec<DestinationView>,
+}
+
+/// A destination that has work, or whose past is remembered.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct DestinationView {
+    /// The unit of concurrency: a domain, or the places that somebody named.
+    pub name: String,
+    /// Attempts that it may have at once.
+    pub concurrency: u32,
+    /// Attempts that it has.
+    pub in_flight: u32,
+    /// Jobs that wait for it in memory.
+    pub ready: usize,
+    /// Failed attempts in a row.
+    pub failures: u32,
+    /// No attempts before this, in milliseconds since 1970; none: not suspended.
+    pub suspended_until_ms: Option<u64>,
+}
+
+impl From<queue::DestinationState> for DestinationView {
+    fn from(state: queue::DestinationState) -> Self {
+        Self {
+            name: state.name.to_string(),
+            concurrency: state.concurrency,
+            in_flight: state.in_flight,
+            ready: state.ready,
+            failures: state.failures,
+            suspended_until_ms: state.suspended_until.map(|at| at.0),
+        }
+    }
 }
 
 async fn show(State(state): State<AdminState>, UrlPath(id): UrlPath<String>) -> Response {
@@ -322,16 +355,19 @@ async fn show(State(state): State<AdminState>, UrlPath(id): UrlPath<String>) -> 
     });
     match read.await {
         Ok(Ok((message, due_at_ms))) => {
-            let asked = ask(&state.core, |reply| Question::State(id, reply)).await;
-            let doing = match asked {
-                Ok(doing) => doing.flatten(),
+            let names = routing::likely_destinations(&state.core.settings.load().config, &message);
+            let asked = ask(&state.core, |reply| Question::Story(id, names, reply)).await;
+            let (doing, destinations) = match asked {
+                Ok(answer) => answer.unwrap_or_default(),
                 Err(busy) => return busy,
             };
+            let destinations = destinations.into_iter().map(DestinationView::from);
             let doing = doing.map_or_else(|| "finished".to_owned(), |state| doing_text(&state));
             Json(Story {
                 message,
                 due_at_ms,
                 state: doing,
+                destinations: destinations.collect(),
             })
             .into_response()
         }

@@ -27,6 +27,8 @@ use crate::ids::QueueIds;
 use crate::listen::{self, ConnectionCounts, Listener};
 use crate::policy::chain::{Chain, ChainError};
 use crate::policy::host::Host;
+use crate::policy::live::Live;
+use crate::policy::resources::{Resources, ResourcesError};
 use crate::routing::Lanes;
 use crate::telemetry::{self, Meters};
 use crate::tls::TlsSetupError;
@@ -47,6 +49,9 @@ pub enum StartError {
     /// A plugin does not load.
     #[error("{0}")]
     Plugins(#[from] ChainError),
+    /// A table or a credential.
+    #[error("{0}")]
+    Resources(#[from] ResourcesError),
     /// The plugin host does not start.
     #[error("plugin host: {0}")]
     PluginHost(#[from] plugin::HostError),
@@ -91,7 +96,7 @@ pub enum StartError {
 /// A running relay.
 pub struct Relay {
     core: Arc<Core>,
-    plugin_host: Host,
+    live: Arc<Live>,
     addresses: Vec<(String, SocketAddr)>,
     admin_address: SocketAddr,
     ready: Arc<AtomicBool>,
@@ -127,13 +132,17 @@ impl Relay {
         raise_descriptor_limit();
         let spool = open_spool(&config).await?;
         let plugin_host = Host::for_mail(&config, &clock)?;
-        let chain = Chain::load(&plugin_host, &config).await?;
+        let (chain, origins) = Chain::load(&plugin_host, &config, None).await?;
         let directory = setup::directory(&config)?;
+        let resources = Arc::new(Resources::for_mail(&config, &clock));
+        let prepared = resources.prepare(&config, &directory).await?;
+        let chain = chain.furnished(&prepared);
         let settings = setup::settings(config, chain, directory)?;
         let (limits, schedule) = setup::scheduling(&settings.config)?;
         let scheduler = Scheduler::new(limits, schedule, clock::random_seed())?;
         let (sender, receiver) = mpsc::channel(DISPATCH_QUEUE);
-        let core = Arc::new(assemble(settings, clock, spool, sender));
+        let core = Arc::new(assemble(settings, clock, spool, sender, resources));
+        core.resources.settle(prepared).await;
         let settings = core.settings.load_full();
         setup::announce(&settings, None);
 
@@ -149,7 +158,7 @@ impl Relay {
             .map_err(refused(admin::control_path(control_at).display()))?;
 
         let relay = Self {
-            plugin_host,
+            live: Arc::new(Live::new(plugin_host)),
             addresses: Vec::new(),
             admin_address: admin.local_addr().map_err(refused(admin_listen))?,
             ready: Arc::new(AtomicBool::new(false)),
@@ -163,7 +172,9 @@ impl Relay {
             reload_wanted: Arc::new(tokio::sync::Notify::new()),
             core,
         };
+        relay.live.keep(&settings, origins).await;
         relay.serve_admin(admin, control, handle);
+        relay.watch_plugins();
         relay.start_delivery(scheduler, receiver);
         relay.start_intake(listeners)
     }
@@ -212,14 +223,17 @@ impl Relay {
 
     async fn try_reload(&self, config: Config) -> Result<(), StartError> {
         config.check_files()?;
+        let _turn = self.live.turn().await;
         let old = self.core.settings.load_full();
         setup::warn_of_fixed(&old.config, &config);
-        let chain = Chain::load(&self.plugin_host, &config).await?;
+        let (chain, origins) = Chain::load(self.live.host(), &config, Some(&old.chain)).await?;
         let directory = if old.config.dns == config.dns {
             Arc::clone(&old.directory)
         } else {
             setup::directory(&config)?
         };
+        let prepared = self.core.resources.prepare(&config, &directory).await?;
+        let chain = chain.furnished(&prepared);
         let mut settings = setup::settings(config, chain, directory)?;
         setup::keep_bound(&mut settings, &old);
         self.core
@@ -230,7 +244,10 @@ impl Relay {
             .set_limit(settings.config.limits.in_flight_bytes);
         let scheduling = Box::new(setup::scheduling(&settings.config)?);
         setup::announce(&settings, Some(&old));
-        self.core.settings.store(Arc::new(settings));
+        let settings = Arc::new(settings);
+        self.core.settings.store(Arc::clone(&settings));
+        self.live.keep(&settings, origins).await;
+        self.core.resources.settle(prepared).await;
         drop(
             self.core
                 .dispatch
@@ -260,6 +277,7 @@ impl Relay {
         self.core.cut.cancel();
         egress::close_idle(&self.core).await;
         self.stop_rest.cancel();
+        self.core.resources.close().await;
         if let Err(error) = self.core.spool.close().await {
             tracing::error!(%error, "the spool did not close cleanly");
         }
@@ -286,6 +304,7 @@ impl Relay {
             handle,
             Arc::clone(&self.ready),
             Arc::new(move || wanted.notify_one()),
+            Arc::clone(&self.live),
         );
         let public = axum::serve(Door::new(admin), admin::public(state.clone()));
         let stop = self.stop_rest.clone();
@@ -296,6 +315,17 @@ impl Relay {
         let stop = self.stop_rest.clone();
         self.rest.spawn(async move {
             drop(private.with_graceful_shutdown(stop.cancelled_owned()).await);
+        });
+    }
+
+    fn watch_plugins(&self) {
+        let (live, core) = (Arc::clone(&self.live), Arc::clone(&self.core));
+        let stop = self.stop_rest.clone();
+        self.rest.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = live.watch(&core) => {}
+            }
         });
     }
 
@@ -318,6 +348,13 @@ impl Relay {
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = egress::sweep_idle(&core) => {}
+            }
+        });
+        let (resources, stop) = (Arc::clone(&self.core.resources), self.stop_rest.clone());
+        self.rest.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = resources.watch() => {}
             }
         });
     }
@@ -356,9 +393,11 @@ fn assemble(
     clock: Clock,
     spool: Arc<dyn Spool>,
     dispatch: mpsc::Sender<Input>,
+    resources: Arc<Resources>,
 ) -> Core {
     let in_flight = settings.config.limits.in_flight_bytes;
     let outgoing = settings.config.delivery.connections_count;
+    let feedback = settings.config.delivery.feedback_calls_count;
     let mut greatest = 0;
     spool.for_each_live(&mut |record| greatest = greatest.max(record.id.0));
     let settings = Arc::new(ArcSwap::from_pointee(settings));
@@ -370,10 +409,12 @@ fn assemble(
         receiving: Budget::new(in_flight),
         ids: QueueIds::above(greatest),
         meters: Meters::new(),
+        resources,
         lanes: Lanes::default(),
         connections: Arc::new(ConnectionCounts::default()),
         pool: Pool::default(),
         outgoing: Arc::new(Semaphore::new(outgoing)),
+        feedback: Arc::new(Semaphore::new(feedback)),
         outgoing_open: Arc::new(AtomicUsize::new(0)),
         dispatch,
         draining: CancellationToken::new(),

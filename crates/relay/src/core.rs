@@ -20,10 +20,12 @@ use crate::egress::pool::Pool;
 use crate::ids::QueueIds;
 use crate::listen::ConnectionCounts;
 use crate::policy::chain::Chain;
+use crate::policy::resources::Resources;
 use crate::store;
 use crate::telemetry::Meters;
 
 /// What a reload exchanges as a whole. A task takes one snapshot and keeps to it.
+#[derive(Clone)]
 pub struct Settings {
     /// The checked configuration.
     pub config: Config,
@@ -91,6 +93,8 @@ pub struct Core {
     pub ids: QueueIds,
     /// Metrics of the delivery side.
     pub meters: Meters,
+    /// Tables, state and HTTP of plugins.
+    pub(crate) resources: Arc<Resources>,
     /// Turns of routing jobs at looking things up.
     pub lanes: crate::routing::Lanes,
     /// Incoming connections.
@@ -99,6 +103,8 @@ pub struct Core {
     pub pool: Pool,
     /// Outgoing connections: one permit each.
     pub outgoing: Arc<Semaphore>,
+    /// Attempts about which plugins are told: one permit each.
+    pub feedback: Arc<Semaphore>,
     /// Outgoing connections open now, idle ones included.
     pub outgoing_open: Arc<AtomicUsize>,
     /// The way to the single writer of queue state.

@@ -8,7 +8,7 @@
 mod feedback;
 mod work;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -109,7 +109,12 @@ pub enum Question {
     Counts(oneshot::Sender<QueueNumbers>),
     /// What a message is doing.
     State(QueueId, oneshot::Sender<Option<queue::MessageState>>),
+    /// The same, and how the destinations of these names are.
+    Story(QueueId, Vec<String>, oneshot::Sender<StoryAnswer>),
 }
+
+/// What a message is doing, and how the destinations that were asked about are.
+pub type StoryAnswer = (Option<queue::MessageState>, Vec<queue::DestinationState>);
 
 /// What the metrics show of the queue.
 #[derive(Debug, Clone, Copy, Default)]
@@ -141,6 +146,8 @@ pub struct Dispatch {
     /// Reads from the spool at a time: after a restart a whole backlog may be due.
     loads: Arc<Semaphore>,
     unreadable: u64,
+    /// Messages that an operator removes, whose recipients are still to be counted.
+    uncounted: HashSet<QueueId>,
     /// The spool takes nothing any more: what is delivered now would be delivered again.
     spool_gone: bool,
     draining: bool,
@@ -181,6 +188,7 @@ impl Dispatch {
             waiting: HashMap::new(),
             loads: Arc::new(Semaphore::new(LOADS)),
             unreadable: 0,
+            uncounted: HashSet::new(),
             spool_gone: false,
             draining: false,
         }
@@ -307,6 +315,7 @@ impl Dispatch {
             }
             Input::Command(command) => {
                 tracing::info!(?command, "operator's command");
+                self.note_removal(&command);
                 Event::Command(command)
             }
             Input::Notified { id, told } => return self.notified(id, told),
@@ -321,6 +330,16 @@ impl Dispatch {
         };
         self.scheduler
             .apply(event, self.core.now(), &mut self.actions);
+    }
+
+    /// The scheduler knows the recipients only of what is in memory.
+    fn note_removal(&mut self, command: &OperatorCommand) {
+        use queue::MessageState::{Held, Resting};
+        if let OperatorCommand::Remove { id } = command
+            && let Some(Resting { .. } | Held { .. }) = self.scheduler.message_state(*id)
+        {
+            self.uncounted.insert(*id);
+        }
     }
 
     fn answer(&self, question: Question) {
@@ -344,6 +363,11 @@ impl Dispatch {
                 let _ = reply.send(numbers);
             }
             Question::State(id, reply) => drop(reply.send(self.scheduler.message_state(id))),
+            Question::Story(id, names, reply) => {
+                let all = self.scheduler.destinations(self.core.now());
+                let asked = all.filter(|one| names.iter().any(|name| **name == *one.name));
+                drop(reply.send((self.scheduler.message_state(id), asked.collect())));
+            }
         }
     }
 
@@ -405,6 +429,10 @@ impl Dispatch {
                 recipients,
                 how,
             } => work::report_end(&self.core.meters, id, recipients, how),
+            Action::Remove { id } if self.uncounted.remove(&id) => {
+                self.core.cache.remove(id);
+                self.tasks.spawn(work::remove_counted(core(), id));
+            }
             action => self.write(action),
         }
     }

@@ -7,16 +7,18 @@ use std::sync::Arc;
 
 use queue::{Disposition, History, Origin, QueuedMessage, QueuedRecipient, UnixMs};
 use serde::Serialize;
-use smtp::{Domain, MailParameters, Mailbox, QueueId, RcptParameters, ReversePath};
+use smtp::{Domain, ForwardPath, MailParameters, Mailbox, QueueId, RcptParameters, ReversePath};
 
 use crate::app::StartError;
 use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::content::Content;
 use crate::core::Settings;
-use crate::policy::call::CallTrace;
+use crate::policy::attribution::CallTrace;
 use crate::policy::chain::Chain;
 use crate::policy::host::Host;
+use crate::policy::resources::Resources;
+use crate::reception::mailbox;
 use crate::routing::{self, Group, Lanes, Subject};
 use crate::{addresses, setup, trace};
 
@@ -25,8 +27,8 @@ use crate::{addresses, setup, trace};
 pub struct Request {
     /// The sender.
     pub from: ReversePath,
-    /// The recipients.
-    pub to: Vec<Mailbox>,
+    /// The recipients; the postmaster without a domain is that of this host.
+    pub to: Vec<ForwardPath>,
     /// Listener by which it would come; none: the first.
     pub listener: Option<String>,
     /// Octets of content.
@@ -107,20 +109,23 @@ pub async fn explain(
     let (settings, _host) = settings(config, clock).await?;
     check_request(&settings, &request)?;
     let now = clock.now();
+    let hostname = &settings.config.hostname;
+    let to = request.to.iter();
+    let to: Vec<Mailbox> = to.map(|path| mailbox(path, hostname)).collect();
     let mut domains: Vec<Domain> = Vec::new();
-    for mailbox in &request.to {
+    for mailbox in &to {
         if !domains.contains(mailbox.domain()) {
             domains.push(mailbox.domain().clone());
         }
     }
-    let message = Arc::new(message(&settings, &request, now));
+    let message = Arc::new(message(&settings, &request, &to, now));
     let content: Content = vec![bytes::Bytes::from(format!("{}\r\n", request.header))].into();
     let mut explanation = Explanation {
         from: request.from.to_string(),
         routes: Vec::new(),
     };
     for domain in domains {
-        let positions = (0_u32..).zip(&request.to);
+        let positions = (0_u32..).zip(&to);
         let here = positions.filter(|(_, mailbox)| *mailbox.domain() == domain);
         let content = Arc::clone(&content);
         let subject = Subject {
@@ -139,7 +144,7 @@ pub async fn explain(
         for group in routing::decide(&settings, &subject).await.groups {
             explanation
                 .routes
-                .push(explained(&settings, &request, group).await);
+                .push(explained(&settings, &to, group).await);
         }
     }
     Ok(explanation)
@@ -216,18 +221,21 @@ pub(crate) async fn settings(
 ) -> Result<(Arc<Settings>, Host), StartError> {
     config.check_files()?;
     let host = Host::for_looking(&config, clock)?;
-    let chain = Chain::load(&host, &config).await?;
+    let (chain, _origins) = Chain::load(&host, &config, None).await?;
     let directory = setup::directory(&config)?;
+    let resources = Arc::new(Resources::for_looking(clock));
+    let prepared = resources.prepare(&config, &directory).await?;
+    let chain = chain.furnished(&prepared);
     Ok((Arc::new(setup::settings(config, chain, directory)?), host))
 }
 
-fn message(settings: &Settings, request: &Request, now: UnixMs) -> QueuedMessage {
+fn message(settings: &Settings, request: &Request, to: &[Mailbox], now: UnixMs) -> QueuedMessage {
     let first = settings
         .config
         .listeners
         .first()
         .map(|listener| listener.name.clone());
-    let recipients = request.to.iter().cloned();
+    let recipients = to.iter().cloned();
     QueuedMessage {
         id: QueueId::new(clock::random_seed()),
         received_at: now,
@@ -249,11 +257,11 @@ fn message(settings: &Settings, request: &Request, now: UnixMs) -> QueuedMessage
     }
 }
 
-async fn explained(settings: &Settings, request: &Request, group: Group) -> ExplainedRoute {
+async fn explained(settings: &Settings, to: &[Mailbox], group: Group) -> ExplainedRoute {
     let named = group
         .recipients
         .iter()
-        .filter_map(|&at| request.to.get(at as usize));
+        .filter_map(|&at| to.get(at as usize));
     let mut route = ExplainedRoute {
         recipients: named.map(ToString::to_string).collect(),
         result: "deliver",
@@ -350,33 +358,51 @@ async fn explained_candidate(settings: &Settings, candidate: &mx::Candidate) -> 
     }
 }
 
+impl Explanation {
+    /// With what every plugin call took and logged.
+    #[must_use]
+    pub fn with_trace(&self) -> impl fmt::Display + '_ {
+        Shown {
+            explanation: self,
+            is_traced: true,
+        }
+    }
+}
+
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "from <{}>", self.from)?;
-        for route in &self.routes {
-            write!(f, "\n{route}")?;
+        let shown = Shown {
+            explanation: self,
+            is_traced: false,
+        };
+        shown.fmt(f)
+    }
+}
+
+/// An explanation as people read it.
+struct Shown<'a> {
+    explanation: &'a Explanation,
+    is_traced: bool,
+}
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "from <{}>", self.explanation.from)?;
+        for route in &self.explanation.routes {
+            writeln!(f)?;
+            route.write(f, self.is_traced)?;
         }
         Ok(())
     }
 }
 
-impl fmt::Display for ExplainedRoute {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl ExplainedRoute {
+    fn write(&self, f: &mut fmt::Formatter<'_>, is_traced: bool) -> fmt::Result {
         writeln!(f, "to <{}>", self.recipients.join(">, <"))?;
         for call in &self.plugins {
-            writeln!(
-                f,
-                "  plugin {} ({}): {} {}  [{} µs CPU, {} µs]",
-                call.plugin, call.digest, call.result, call.decision, call.cpu_us, call.wall_us
-            )?;
-            if let Some(note) = &call.note {
-                writeln!(f, "    note: {note}")?;
-            }
-            if let Some(reason) = call.unheeded {
-                writeln!(f, "    not carried out: {reason}")?;
-            }
-            for line in &call.log {
-                writeln!(f, "    log: {:?} {}", line.level, line.text)?;
+            writeln!(f, "  plugin {}", call.decided())?;
+            if is_traced {
+                write_trace(f, call)?;
             }
         }
         for step in &self.why {
@@ -398,6 +424,22 @@ impl fmt::Display for ExplainedRoute {
         }
         Ok(())
     }
+}
+
+fn write_trace(f: &mut fmt::Formatter<'_>, call: &CallTrace) -> fmt::Result {
+    writeln!(
+        f,
+        "    took {} µs CPU, {} µs in all, {} host calls, {} octets of memory",
+        call.cpu_us, call.wall_us, call.host_calls, call.memory_peak_bytes
+    )?;
+    for line in &call.log {
+        write!(f, "    log {:?}: {}", line.level, line.text)?;
+        for (name, value) in &line.fields {
+            write!(f, " {name}={value}")?;
+        }
+        writeln!(f)?;
+    }
+    Ok(())
 }
 
 /// A moment as people read it.

@@ -27,7 +27,9 @@ pub(crate) use self::draft::destination;
 use self::draft::{Draft, Stand, failure_disposition, supported};
 pub use self::itinerary::{Itinerary, Planned};
 pub use self::lanes::Lanes;
+use crate::config::Config;
 use crate::core::{Core, Settings};
+use crate::dispatch::Plan;
 use crate::policy::attribution::CallTrace;
 use crate::policy::call::{self, NoAnswer};
 use crate::policy::chain::Link;
@@ -110,9 +112,9 @@ pub async fn route_job(
             .expires_after_seconds
             .map(|seconds| u64::from(seconds) * 1000);
         queue::Route {
+            decisions: itinerary::kept(&group),
             recipients: group.recipients,
             expires_at: expires_ms.map(|ms| received_at.plus_ms(ms)),
-            decisions: itinerary::kept(&group),
             disposition: itinerary::bound(group.disposition, group.calls),
         }
     });
@@ -125,6 +127,26 @@ fn content_source(core: &Arc<Core>, message: &QueuedMessage) -> ContentSource {
         let core = Arc::clone(&core);
         Box::pin(async move { core.content(id).await })
     })
+}
+
+/// Destinations that a message may be waiting for: where it has been tried, and where it would be
+/// tried if no plugin said anything.
+pub(crate) fn likely_destinations(config: &Config, message: &QueuedMessage) -> Vec<String> {
+    let tried = message
+        .history
+        .iter()
+        .map(|record| record.destination.clone());
+    let pending = message
+        .recipients
+        .iter()
+        .filter(|one| !one.state.is_final());
+    let domains = pending.map(|one| one.mailbox.domain().to_string());
+    let mut names: Vec<String> = base::configured_destination(config).into_iter().collect();
+    names.extend(tried);
+    names.extend(domains);
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 /// Decides for every recipient of the subject.

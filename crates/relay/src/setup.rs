@@ -183,6 +183,9 @@ pub(crate) fn scheduling(config: &Config) -> Result<(SchedulerLimits, RetrySched
         failures_to_suspend: queue.failures_to_suspend_count,
         suspend_ms: ms(queue.suspend),
         suspend_max_ms: ms(queue.suspend_max),
+        retry_after_min_ms: ms(queue.retry_after_min),
+        retry_after_max_ms: ms(queue.retry_after_max),
+        prompt_retries: queue.prompt_retries_count,
         ..defaults
     };
     limits.check()?;
@@ -216,6 +219,9 @@ pub(crate) fn warn_of_fixed(old: &Config, new: &Config) {
     }
     if old.delivery.connections_count != new.delivery.connections_count {
         tracing::warn!("a changed delivery.connections takes effect with a restart");
+    }
+    if old.delivery.feedback_calls_count != new.delivery.feedback_calls_count {
+        tracing::warn!("a changed delivery.feedback_calls takes effect with a restart");
     }
     if old.log != new.log {
         tracing::warn!("a changed log takes effect with a restart");

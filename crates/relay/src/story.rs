@@ -2,73 +2,121 @@
 
 use std::fmt;
 
-use queue::{QueuedMessage, RecipientState};
+use queue::{AttemptRecord, QueuedMessage, RecipientState};
 
-use crate::admin::Story;
+use crate::admin::{DestinationView, Story};
 use crate::explain::moment;
 
 impl fmt::Display for Story {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_story(f, self)
+        let message = &self.message;
+        write_head(f, self)?;
+        for recipient in &message.recipients {
+            let (mailbox, state) = (&recipient.mailbox, state(&recipient.state));
+            writeln!(f, "  to <{mailbox}>: {state}")?;
+        }
+        for destination in &self.destinations {
+            write_destination(f, destination)?;
+        }
+        for record in message.history.iter() {
+            write_record(f, message, record)?;
+        }
+        Ok(())
     }
 }
 
-fn write_story(out: &mut fmt::Formatter<'_>, story: &Story) -> fmt::Result {
+fn write_head(out: &mut fmt::Formatter<'_>, story: &Story) -> fmt::Result {
     let message = &story.message;
-    writeln!(
-        out,
-        "{}  {} octets, {}",
-        message.id, message.size_bytes, story.state
-    )?;
+    let (id, size, state) = (message.id, message.size_bytes, &story.state);
+    writeln!(out, "{id}  {size} octets, {state}")?;
     writeln!(out, "  from      <{}>", message.reverse_path)?;
-    writeln!(
-        out,
-        "  received  {}{}",
-        moment(message.received_at.0),
-        origin(message)
-    )?;
+    let received = moment(message.received_at.0);
+    writeln!(out, "  received  {received}{}", origin(message))?;
     writeln!(out, "  next try  {}", moment(story.due_at_ms))?;
     writeln!(out, "  expires   {}", moment(message.expires_at.0))?;
     if let Some(hold) = &message.hold {
-        writeln!(
-            out,
-            "  held since {}: {}",
-            moment(hold.held_at.0),
-            hold.reason
-        )?;
+        let since = moment(hold.held_at.0);
+        writeln!(out, "  held since {since}: {}", hold.reason)?;
     }
     if let Some(at) = message.released_at {
-        writeln!(
-            out,
-            "  released  {}: no plugin holds it again",
-            moment(at.0)
-        )?;
+        let at = moment(at.0);
+        writeln!(out, "  released  {at}: no plugin holds it again")?;
     }
     for (name, value) in &message.attributes {
         writeln!(out, "  attribute {name} = {value}")?;
     }
-    for recipient in &message.recipients {
-        writeln!(
-            out,
-            "  to <{}>: {}",
-            recipient.mailbox,
-            state(&recipient.state)
-        )?;
+    Ok(())
+}
+
+fn write_destination(out: &mut fmt::Formatter<'_>, destination: &DestinationView) -> fmt::Result {
+    let DestinationView {
+        name,
+        concurrency,
+        in_flight,
+        ready,
+        failures,
+        ..
+    } = destination;
+    write!(out, "  destination {name}: ")?;
+    if let Some(until) = destination.suspended_until_ms {
+        write!(out, "suspended until {}, ", moment(until))?;
     }
-    for record in message.history.iter() {
-        let host = record.host.as_deref().unwrap_or("-");
-        let address = record.address.as_deref().unwrap_or("-");
-        writeln!(
-            out,
-            "  {}  {} via {host} [{address}] at {}, {} ms: {}",
-            moment(record.at.0),
-            record.destination,
-            record.stage,
-            record.duration_ms,
-            record.outcome
-        )?;
+    writeln!(
+        out,
+        "{failures} failures in a row, {in_flight} of {concurrency} attempts under way, {ready} \
+         wait"
+    )
+}
+
+fn write_record(
+    out: &mut fmt::Formatter<'_>,
+    message: &QueuedMessage,
+    record: &AttemptRecord,
+) -> fmt::Result {
+    if record.is_reception() {
+        writeln!(out, "  {}  {}", moment(record.at.0), record.outcome)?;
+        return write_decisions(out, record);
+    }
+    write!(out, "  {}  {}", moment(record.at.0), record.destination)?;
+    match (&record.host, &record.address) {
+        (None, None) => {}
+        (host, address) => {
+            let host = host.as_deref().unwrap_or("-");
+            let address = address.as_deref().unwrap_or("-");
+            write!(out, " via {host} [{address}]")?;
+        }
+    }
+    let (stage, took) = (&record.stage, record.duration_ms);
+    writeln!(out, " at {stage}, {took} ms: {}", record.outcome)?;
+    if let Some(recipients) = recipients(message, record) {
+        writeln!(out, "    for {recipients}")?;
+    }
+    write_decisions(out, record)
+}
+
+fn write_decisions(out: &mut fmt::Formatter<'_>, record: &AttemptRecord) -> fmt::Result {
+    for decision in &record.decisions {
+        writeln!(out, "    {} {decision}", decision.phase)?;
     }
     Ok(())
+}
+
+/// Whom a record is about, where it is not everybody.
+fn recipients(message: &QueuedMessage, record: &AttemptRecord) -> Option<String> {
+    let count = record.recipient_count as usize;
+    if count == 0 || count == message.recipients.len() {
+        return None;
+    }
+    let known = record.recipients.iter();
+    let named: Vec<String> = known
+        .filter_map(|&at| message.recipients.get(at as usize))
+        .map(|recipient| format!("<{}>", recipient.mailbox))
+        .collect();
+    let more = match count.saturating_sub(named.len()) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Some(format!("{}{more}", named.join(", ")))
 }
 
 fn origin(message: &QueuedMessage) -> String {

@@ -30,14 +30,50 @@ impl Stream {
         matches!(self, Self::Tls(_))
     }
 
+    /// The socket; none is left after a handshake that failed.
+    fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Tcp(stream) => Some(stream),
+            Self::Tls(stream) => Some(stream.get_ref().0),
+            Self::Gone => None,
+        }
+    }
+
+    /// The address on our side.
+    #[must_use]
+    pub(crate) fn local_ip(&self) -> Option<std::net::IpAddr> {
+        let address = self.tcp()?.local_addr().ok()?;
+        Some(address.ip().to_canonical())
+    }
+
+    /// Version and cipher suite, as a plugin is told of them; none in the clear.
+    #[must_use]
+    pub(crate) fn tls_facts(&self, sni: Option<String>) -> Option<plugin::TlsFacts> {
+        let Self::Tls(stream) = self else {
+            return None;
+        };
+        let session = stream.get_ref().1;
+        let version = match session.protocol_version()? {
+            rustls::ProtocolVersion::TLSv1_2 => "1.2".to_owned(),
+            rustls::ProtocolVersion::TLSv1_3 => "1.3".to_owned(),
+            other => format!("{other:?}"),
+        };
+        let cipher = session.negotiated_cipher_suite()?.suite();
+        Some(plugin::TlsFacts {
+            version,
+            // The library has a prefix of its own for the suites of TLS 1.3.
+            cipher: format!("{cipher:?}").replacen("TLS13_", "TLS_", 1),
+            sni,
+            verified_names: Vec::new(),
+        })
+    }
+
     /// True when the peer has closed the connection or has sent something unasked: either way
     /// it is of no use for another transaction.
     #[must_use]
     pub(crate) fn is_stale(&self) -> bool {
-        let tcp = match self {
-            Self::Tcp(stream) => stream,
-            Self::Tls(stream) => stream.get_ref().0,
-            Self::Gone => return true,
+        let Some(tcp) = self.tcp() else {
+            return true;
         };
         let mut octet = [0_u8; 1];
         !matches!(tcp.try_read(&mut octet), Err(error) if error.kind() == io::ErrorKind::WouldBlock)

@@ -82,17 +82,18 @@ impl<P> Scheduler<P> {
         let Advised {
             recipients,
             advice,
-            mut decision,
+            mut decisions,
         } = advised;
         let is_prompt = matches!(advice, Advice::Retry { .. } | Advice::Reroute);
         let obstacle = self.obstacle(id, is_prompt);
         if let Some(why) = &obstacle
             && !matches!(advice, Advice::Usual)
+            && let Some(decision) = decisions.last_mut()
         {
             decision.consequence = Some(format!("not carried out: {why}"));
         }
         let is_heeded = obstacle.is_none();
-        self.note_advice(id, &recipients, decision, is_prompt && is_heeded);
+        self.note_advice(id, &recipients, decisions, is_prompt && is_heeded);
         if !is_heeded {
             return;
         }
@@ -147,7 +148,7 @@ impl<P> Scheduler<P> {
         &mut self,
         id: QueueId,
         recipients: &[u32],
-        decision: PolicyDecision,
+        decisions: Vec<PolicyDecision>,
         is_prompt: bool,
     ) {
         self.change(id, |message, _| {
@@ -156,7 +157,7 @@ impl<P> Scheduler<P> {
             };
             if let Some(record) = message.history.newest_about(first) {
                 record.prompt |= is_prompt;
-                record.decided([decision]);
+                record.decided(decisions);
             }
         });
     }

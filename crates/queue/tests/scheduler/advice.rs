@@ -25,7 +25,7 @@ fn advised(recipients: &[u32], advice: Advice<u32>) -> Advised<u32> {
     Advised {
         recipients: recipients.to_vec(),
         advice,
-        decision: decision("advice"),
+        decisions: vec![decision("advice")],
     }
 }
 

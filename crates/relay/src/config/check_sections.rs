@@ -131,6 +131,21 @@ pub(super) fn queue(mut section: Section<'_>) -> QueueConfig {
             millis(default.suspend_max_ms),
             millis(1)..=DAY,
         ),
+        retry_after_min: section.duration(
+            "retry_after_min",
+            millis(default.retry_after_min_ms),
+            millis(1)..=30 * DAY,
+        ),
+        retry_after_max: section.duration(
+            "retry_after_max",
+            millis(default.retry_after_max_ms),
+            millis(1)..=30 * DAY,
+        ),
+        prompt_retries_count: section.count(
+            "prompt_retries",
+            default.prompt_retries,
+            0..=queue::History::LIMIT - 1,
+        ),
     };
     ordered(
         &mut section,
@@ -141,6 +156,11 @@ pub(super) fn queue(mut section: Section<'_>) -> QueueConfig {
         &mut section,
         ("suspend", queue.suspend),
         ("suspend_max", queue.suspend_max),
+    );
+    ordered(
+        &mut section,
+        ("retry_after_min", queue.retry_after_min),
+        ("retry_after_max", queue.retry_after_max),
     );
     if queue.reserved_for_fresh_count >= queue.active_messages_count {
         let message = "nothing of `active_messages` would be left for mail that waits";
@@ -260,6 +280,7 @@ pub(super) fn delivery(mut section: Section<'_>, hostname: &Domain) -> DeliveryC
         idle_timeout: section.duration("idle_timeout", 5 * SECOND, Duration::ZERO..=HOUR),
         messages_per_connection_count: section.count("messages_per_connection", 1000, 1..=u32::MAX),
         tls: section.choice("tls", TlsMode::Opportunistic, &TLS_MODES),
+        feedback_calls_count: section.count("feedback_calls", 1000, 1..=1_000_000),
     };
     section.finish();
     delivery

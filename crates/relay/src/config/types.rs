@@ -136,6 +136,13 @@ pub struct QueueConfig {
     pub suspend: Duration,
     /// The longest that it is suspended.
     pub suspend_max: Duration,
+    /// A plugin's advice to try again sooner than this is taken for this.
+    pub retry_after_min: Duration,
+    /// A plugin's advice to try again later than this is taken for this.
+    pub retry_after_max: Duration,
+    /// Of a message's last attempts, so many may have been followed by another at once by advice
+    /// of a plugin; fewer than [`queue::History::LIMIT`].
+    pub prompt_retries_count: usize,
 }
 
 /// The resolver and its cache.
@@ -191,6 +198,8 @@ pub struct DeliveryConfig {
     pub messages_per_connection_count: u32,
     /// Protection of connections to MX hosts, and to smarthosts that name none.
     pub tls: TlsMode,
+    /// Attempts about which plugins are told at a time; of more they are not told.
+    pub feedback_calls_count: usize,
 }
 
 /// Metrics, health and explain over HTTP.
@@ -255,6 +264,10 @@ pub struct PluginConfig {
     pub sha256: Option<plugin::Digest>,
     /// What one call may spend.
     pub limits: plugin::Limits,
+    /// The phases it is asked in; `None`: every one it exports.
+    pub phases: Option<Vec<plugin::Phase>>,
+    /// How its instances live.
+    pub instances: plugin::Instances,
     /// Which mail it is asked about.
     pub filter: PluginFilter,
     /// Header fields whose values the routing phase sees, lower case.

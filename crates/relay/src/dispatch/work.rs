@@ -252,3 +252,29 @@ pub(super) fn report_advice(meters: &Meters, id: QueueId, advice: &[queue::Advis
         }
     }
 }
+
+/// Removes a message from the spool by an operator's wish, and counts the recipients that were
+/// still to be delivered to.
+pub(super) async fn remove_counted(core: Arc<Core>, id: QueueId) {
+    let spool = Arc::clone(&core.spool);
+    let removed = tokio::task::spawn_blocking(move || {
+        let read = spool.read_meta(RecordId(id.get()));
+        let message = read
+            .ok()
+            .and_then(|stored| store::decode(&stored.meta).ok());
+        (message, spool.remove(RecordId(id.get())))
+    });
+    let Ok((message, result)) = removed.await else {
+        tracing::error!(%id, "removing a message panicked");
+        return;
+    };
+    if let Err(error) = result {
+        tracing::error!(%id, %error, "the spool did not take a removal");
+    }
+    let recipients = message.map_or(0, |message| {
+        let pending = message.recipients.iter();
+        pending.filter(|one| !one.state.is_final()).count()
+    });
+    let recipients = u32::try_from(recipients).unwrap_or(u32::MAX);
+    report_end(&core.meters, id, recipients, OperatorEnd::Removed);
+}

@@ -12,7 +12,8 @@ use queue::{
 };
 use smtp::{Reply, Stage, TransactionOutcome};
 
-use super::target::{NotTried, Parcel, Target};
+use super::target::{Exchange, NotTried, Parcel, Target};
+use super::tries::{Aftermath, Tries, Try};
 use crate::addresses;
 use crate::clock::{self, Stopwatch};
 use crate::core::{Core, Settings};
@@ -24,20 +25,26 @@ const ATTEMPT_LIMIT: Duration = Duration::from_secs(60 * 60);
 /// What is kept of a reply's text, in octets: it is stored for every recipient.
 const TEXT_LIMIT_BYTES: usize = 512;
 
-/// Delivers to these recipients by this plan.
-pub async fn attempt(
+/// Delivers to these recipients by this plan. `is_heard`: some plugin is told how it went, with
+/// what comes second.
+pub(crate) async fn attempt(
     core: &Arc<Core>,
     message: &QueuedMessage,
     recipients: &[u32],
-    destination: &str,
-    plan: &DeliveryPlan,
-) -> AttemptOutcome {
+    (destination, plan): (&str, &DeliveryPlan),
+    is_heard: bool,
+) -> (AttemptOutcome, Option<Aftermath>) {
     let watch = Stopwatch::start();
     let mut run = Run::new(core, message, recipients, watch);
-    run.try_hosts(plan).await;
+    run.tries = is_heard.then(Tries::default);
+    let turns_taken = run.try_hosts(plan).await;
+    let aftermath = run.tries.take().map(|tries| Aftermath {
+        tries: tries.into_all(),
+        rest: run.rest(plan, turns_taken),
+    });
     let outcome = run.finish(destination, watch.elapsed_ms());
     report(core, message, destination, &outcome, watch);
-    outcome
+    (outcome, aftermath)
 }
 
 /// What is known for one recipient.
@@ -72,6 +79,10 @@ struct Run<'a> {
     /// A host was spoken to that did not fail as such.
     reached: bool,
     dialled: usize,
+    /// A host of the plan is this relay.
+    loops: bool,
+    /// For plugins that are told; none: there are none.
+    tries: Option<Tries>,
 }
 
 impl<'a> Run<'a> {
@@ -96,37 +107,62 @@ impl<'a> Run<'a> {
             stage: "resolve",
             reached: false,
             dialled: 0,
+            loops: false,
+            tries: None,
         }
     }
 
     /// Candidates that the world named with equal preference are looked up together: if one of
     /// them is this relay, all of them and all less preferred are out (RFC 5321 section 5.1),
     /// in whatever order chance has put them. Others stay: somebody we know named them.
-    async fn try_hosts(&mut self, plan: &DeliveryPlan) {
+    ///
+    /// Gives the number of candidates that have had their turn.
+    async fn try_hosts(&mut self, plan: &DeliveryPlan) -> usize {
         let limit = self.settings.config.delivery.hosts_limit_count;
         let mut rest = &plan.candidates[..plan.candidates.len().min(limit)];
-        let mut loops = false;
+        let mut turns_taken = 0;
         while let Some(first) = rest.first() {
             let (group, later) = rest.split_at(equals(rest));
             rest = later;
-            if loops && first.origin.is_foreign() {
+            let after_group = turns_taken + group.len();
+            if self.loops && first.origin.is_foreign() {
+                turns_taken = after_group;
                 continue;
             }
             let found = future::join_all(group.iter().map(|one| self.resolve(one))).await;
             if found.iter().any(is_ourselves) {
-                loops = true;
+                self.loops = true;
+                turns_taken = after_group;
                 continue;
             }
             for (candidate, found) in group.iter().zip(found) {
+                if self.dialled == self.settings.config.delivery.addresses_limit_count {
+                    return turns_taken;
+                }
+                turns_taken += 1;
                 if !self.try_host(candidate, found).await {
-                    return;
+                    return turns_taken;
                 }
             }
         }
+        self.fail_if_hopeless();
+        turns_taken
+    }
+
+    /// Candidates whose turn has not come. Where one of the plan is this relay, those that the
+    /// world prefers less stay out.
+    fn rest(&self, plan: &DeliveryPlan, turns_taken: usize) -> Vec<Candidate> {
+        let later = plan.candidates.iter().skip(turns_taken);
+        let may_be_tried = |candidate: &&Candidate| !self.loops || !candidate.origin.is_foreign();
+        later.filter(may_be_tried).cloned().collect()
+    }
+
+    /// No host is left. Where it is proven that none can be used, the mail does not wait.
+    fn fail_if_hopeless(&mut self) {
         if self.dialled > 0 || self.unknown {
             return;
         }
-        if loops {
+        if self.loops {
             let text = "Mail for this domain loops back to this relay";
             self.fail_all(&Reply::new(554, (5, 4, 6), text));
         } else if let Some(reply) = self.unreachable.take() {
@@ -196,6 +232,10 @@ impl<'a> Run<'a> {
     fn not_usable(&mut self, candidate: &Candidate, text: String, may_pass: bool) {
         let detail = if may_pass { 3 } else { 4 };
         let reply = capped(Reply::new(451, (4, 4, detail), text));
+        let open = self.positions(&self.open());
+        if let Some(tries) = &mut self.tries {
+            tries.push(Try::unresolved(candidate, &open, &reply.text));
+        }
         if may_pass || !candidate.origin.is_foreign() {
             self.unknown = true;
         } else {
@@ -223,7 +263,11 @@ impl<'a> Run<'a> {
             settings: &settings,
             candidate,
             address,
+            is_heard: self.tries.is_some(),
         };
+        if let Some(tries) = &mut self.tries {
+            tries.begin();
+        }
         let mut open = self.open();
         let mut another_address = false;
         let mut is_tried = false;
@@ -231,14 +275,17 @@ impl<'a> Run<'a> {
             if is_tried && self.is_too_long() {
                 break;
             }
-            let positions = open.iter().filter_map(|&at| self.recipients.get(at));
+            let positions = self.positions(&open);
             let parcel = Parcel {
                 message: self.message,
-                recipients: &positions.copied().collect::<Vec<u32>>(),
+                recipients: &positions,
             };
             match target.deliver(&parcel).await {
-                Ok(outcome) => {
+                Ok(Exchange { outcome, session }) => {
                     is_tried = true;
+                    if let Some(tries) = &mut self.tries {
+                        tries.note((candidate, address), &positions, &outcome, session);
+                    }
                     another_address = outcome.try_next_host && outcome.stage <= Stage::Greeting;
                     open = self.take(&open, outcome);
                 }
@@ -253,6 +300,12 @@ impl<'a> Run<'a> {
             }
         }
         Ok(another_address)
+    }
+
+    /// Their positions in the message's list of recipients.
+    fn positions(&self, of: &[usize]) -> Vec<u32> {
+        let known = of.iter().filter_map(|&at| self.recipients.get(at));
+        known.copied().collect()
     }
 
     /// Those that have no outcome yet.
@@ -302,6 +355,10 @@ impl<'a> Run<'a> {
     }
 
     fn fail_all(&mut self, reply: &Reply) {
+        let open = self.positions(&self.open());
+        if let Some(tries) = &mut self.tries {
+            tries.push(Try::hopeless(&open, reply));
+        }
         for at in self.open() {
             self.fates[at] = Fate::Decided(RecipientOutcome::Failed(reply.clone()));
         }

@@ -22,6 +22,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
+use super::tries::SessionFacts;
 use crate::clock::{self, Stopwatch};
 use crate::config::DeliveryConfig;
 use crate::core::Settings;
@@ -195,6 +196,18 @@ impl Connection {
     #[must_use]
     pub fn is_tls(&self) -> bool {
         self.stream.is_tls()
+    }
+
+    /// What a plugin may want to know of it.
+    pub(super) fn facts(&self) -> SessionFacts {
+        let sni = match &self.terms.host {
+            Endpoint::Host(name) if !name.is_literal() => Some(name.to_string()),
+            _ => None,
+        };
+        SessionFacts {
+            source: self.stream.local_ip(),
+            tls: self.stream.tls_facts(sni),
+        }
     }
 
     /// Sends one message. When the outcome is `reusable` the connection waits for the next one.

@@ -5,11 +5,13 @@ pub mod connection;
 pub mod pool;
 mod rules;
 mod target;
+mod tries;
 
 use std::time::Duration;
 
-pub use attempt::attempt;
+pub(crate) use attempt::attempt;
 pub(crate) use rules::address_rules;
+pub(crate) use tries::{Aftermath, Try};
 
 use crate::core::Core;
 

@@ -14,6 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::connection::{Connection, Terms, failed};
 use super::pool::RouteKey;
+use super::tries::SessionFacts;
 use crate::content::{self, Content};
 use crate::core::{self, Core, Settings};
 
@@ -49,6 +50,15 @@ pub(super) struct Target<'a> {
     pub(super) settings: &'a Arc<Settings>,
     pub(super) candidate: &'a Candidate,
     pub(super) address: SocketAddr,
+    /// Some plugin is told of the session.
+    pub(super) is_heard: bool,
+}
+
+/// How a transaction ended, and on what session.
+pub(super) struct Exchange {
+    pub(super) outcome: TransactionOutcome,
+    /// None where nobody is told, or there was no session.
+    pub(super) session: Option<SessionFacts>,
 }
 
 /// Why a transaction was not begun. No fault of the host's.
@@ -96,26 +106,26 @@ impl Target<'_> {
     pub(super) async fn deliver(
         &self,
         parcel: &Parcel<'_>,
-    ) -> Result<TransactionOutcome, NotTried> {
-        let outcome = self.deliver_with(&self.candidate.tls, parcel).await?;
+    ) -> Result<Exchange, NotTried> {
+        let exchange = self.deliver_with(&self.candidate.tls, parcel).await?;
         // RFC 7435: opportunistic TLS that does not come about is no reason not to deliver. The
         // broken connection is of no use any more; a new one goes without.
         let broken = matches!(
-            &outcome.host_failure,
+            &exchange.outcome.host_failure,
             Some(HostFailure::Disconnected(Cause::Tls(_)))
         );
         if broken && self.candidate.tls == TlsPolicy::Opportunistic {
             tracing::info!(address = %self.address, "TLS failed; going on in the clear");
             return self.deliver_with(&TlsPolicy::Off, parcel).await;
         }
-        Ok(outcome)
+        Ok(exchange)
     }
 
     async fn deliver_with(
         &self,
         tls: &TlsPolicy,
         parcel: &Parcel<'_>,
-    ) -> Result<TransactionOutcome, NotTried> {
+    ) -> Result<Exchange, NotTried> {
         let key = self.key(tls);
         let mut idle = self.core.pool.take(&key);
         loop {
@@ -128,7 +138,9 @@ impl Target<'_> {
                 Err(NotOpened::NoFree) => return Err(NotTried::NoFreeConnection),
                 Err(NotOpened::Host(cause)) => {
                     self.core.meters.out_failed.increment(1);
-                    return Ok(failed(cause, parcel.recipients.len()));
+                    let outcome = failed(cause, parcel.recipients.len());
+                    let session = None;
+                    return Ok(Exchange { outcome, session });
                 }
             };
             // Not before: who is still being dialled would take the room from those who answer.
@@ -152,8 +164,9 @@ impl Target<'_> {
             if is_reused {
                 self.core.meters.out_reused.increment(1);
             }
+            let session = self.is_heard.then(|| connection.facts());
             self.keep(key, connection, &outcome);
-            return Ok(outcome);
+            return Ok(Exchange { outcome, session });
         }
     }
 

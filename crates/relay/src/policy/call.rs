@@ -1,16 +1,14 @@
-//! One call of a routing plugin: the request, the trace, the count.
+//! One call of a routing plugin: the request, and why there may be no answer.
 
 use std::sync::Arc;
 
-use plugin::{CallStats, FailureReason, Input, LogLine, Phase, RouteRequest, Verdict};
-use serde::Serialize;
+use plugin::{CallStats, FailureReason, Input, Phase, RouteRequest};
 use smtp::ReversePath;
 use spool::SpoolError;
 
 use super::chain::Link;
 use super::environment::RouteEnvironment;
 use super::gate::{self, About, Answer};
-use super::meters::CONTENT_UNAVAILABLE;
 use crate::config::OnError;
 use crate::routing::{Attributes, Subject};
 use crate::trace;
@@ -71,76 +69,6 @@ impl Failure {
         match self.reason {
             Reason::Plugin(FailureReason::Busy) => OnError::Defer,
             _ => link.on_error(),
-        }
-    }
-}
-
-/// What one plugin did, for `explain` and for logs.
-#[derive(Debug, Clone, Serialize)]
-pub struct CallTrace {
-    /// Name in the configuration.
-    pub plugin: String,
-    /// Version that what was called gives itself.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub version: Option<String>,
-    /// Digest of what was called, shortened.
-    pub digest: String,
-    /// `ok`, `content_unavailable`, or the reason of the failure.
-    pub result: &'static str,
-    /// What it decided, or the detail of the failure.
-    pub decision: String,
-    /// The plugin's own words.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub note: Option<String>,
-    /// Why the decision was not carried out, where it was not.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub unheeded: Option<&'static str>,
-    /// CPU time in microseconds.
-    pub cpu_us: u128,
-    /// Wall-clock time in microseconds.
-    pub wall_us: u128,
-    /// Its log lines.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub log: Vec<LogLine>,
-}
-
-impl CallTrace {
-    pub(crate) fn ok(link: &Link, verdict: &Verdict, stats: &CallStats) -> Self {
-        let decision = serde_json::to_string(&verdict.decision);
-        Self {
-            decision: decision.unwrap_or_else(|_| verdict.decision.as_str().to_owned()),
-            note: verdict.note.clone(),
-            ..Self::new(link, "ok", stats)
-        }
-    }
-
-    pub(crate) fn failed(link: &Link, failure: Failure) -> Self {
-        let trace = Self::new(link, failure.reason.as_str(), &failure.stats);
-        Self {
-            decision: failure.detail,
-            ..trace
-        }
-    }
-
-    pub(crate) fn unreadable(link: &Link, unread: &Unread) -> Self {
-        Self {
-            decision: unread.error.to_string(),
-            ..Self::new(link, CONTENT_UNAVAILABLE, &unread.stats)
-        }
-    }
-
-    fn new(link: &Link, result: &'static str, stats: &CallStats) -> Self {
-        Self {
-            plugin: link.config.name.clone(),
-            version: link.version().map(ToOwned::to_owned),
-            digest: link.short_digest(),
-            result,
-            decision: String::new(),
-            note: None,
-            unheeded: None,
-            cpu_us: stats.cpu.as_micros(),
-            wall_us: stats.wall.as_micros(),
-            log: stats.log.clone(),
         }
     }
 }

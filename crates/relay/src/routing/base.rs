@@ -72,6 +72,19 @@ impl Base {
     }
 }
 
+/// The unit of concurrency of the smarthosts, as `draft::destination` names it.
+pub(super) fn configured_destination(config: &Config) -> Option<String> {
+    let places = config
+        .smarthosts
+        .iter()
+        .map(|smarthost| match &smarthost.host {
+            SmarthostHost::Name(name) => format!("{name}:{}", smarthost.port),
+            SmarthostHost::Address(address) => format!("{address}:{}", smarthost.port),
+        });
+    let places: Vec<String> = places.collect();
+    (!places.is_empty()).then(|| places.join(","))
+}
+
 fn smarthost_hops(config: &Config) -> Vec<mx::NextHop> {
     let hops = config
         .smarthosts

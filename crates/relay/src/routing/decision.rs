@@ -7,9 +7,9 @@ use plugin::Decision;
 use queue::{Deferral, Disposition, UnixMs};
 use smtp::Reply;
 
+use super::Planned;
 use super::base::{Base, plan_options};
 use super::draft::Stand;
-use crate::dispatch::Plan;
 use crate::policy::convert;
 
 /// A decision that cannot be carried out.
@@ -121,7 +121,7 @@ fn obstacle(fault: &RouteFault) -> Obstacle {
 }
 
 /// The decisions after which there is nothing to deliver now.
-fn settled(decision: &Decision, plugin: &str, now: UnixMs) -> Disposition<Plan> {
+fn settled(decision: &Decision, plugin: &str, now: UnixMs) -> Disposition<Planned> {
     match decision {
         Decision::Defer {
             reason,

@@ -6,13 +6,15 @@ use mx::{DeliveryPlan, PlanFailure, TlsPolicy};
 use queue::{Deferral, Disposition};
 use smtp::{Domain, QueueId, Reply};
 
-use super::Group;
 use super::base::Base;
+use super::exit::{self, Claims};
+use super::{Group, Planned};
 use crate::config::OnError;
-use crate::dispatch::Plan;
-use crate::policy::call::{CallTrace, Failure, Unread};
+use crate::policy::attribution::CallTrace;
+use crate::policy::call::{Failure, Unread};
 use crate::policy::chain::Link;
 use crate::policy::convert;
+use crate::telemetry;
 
 /// What is decided so far for some recipients.
 #[derive(Clone)]
@@ -23,6 +25,8 @@ pub(super) struct Draft {
     pub(super) stand: Stand,
     pub(super) settings: plugin::Settings,
     pub(super) calls: Vec<CallTrace>,
+    /// What plugins have named, for the check at the exit.
+    pub(super) claims: Claims,
     /// Steps that led to where nothing is delivered.
     pub(super) why: Vec<mx::Step>,
     pub(super) stopped: bool,
@@ -35,7 +39,7 @@ pub(super) enum Stand {
     /// A plugin has made this of it.
     Made(Arc<DeliveryPlan>),
     /// There is nothing to deliver to.
-    Settled(Disposition<Plan>),
+    Settled(Disposition<Planned>),
 }
 
 /// Refuses what this version cannot do: mail never goes out with less than was asked for.
@@ -76,7 +80,7 @@ pub(super) fn supported(plan: &DeliveryPlan) -> Result<(), String> {
     Ok(())
 }
 
-pub(super) fn failure_disposition(failure: &PlanFailure) -> Disposition<Plan> {
+pub(super) fn failure_disposition(failure: &PlanFailure) -> Disposition<Planned> {
     if failure.is_temporary() {
         Disposition::Defer(Deferral::local(failure.reply()))
     } else {
@@ -92,6 +96,7 @@ impl Draft {
             stand: Stand::Base,
             settings: plugin::Settings::default(),
             calls: Vec::new(),
+            claims: Claims::default(),
             why: Vec::new(),
             stopped: false,
         }
@@ -167,9 +172,9 @@ impl Draft {
         let mut why = self.why;
         let disposition = match self.stand {
             Stand::Settled(disposition) => disposition,
-            Stand::Made(plan) => deliver(plan, &self.settings, &base.domain),
+            Stand::Made(plan) => deliver(plan, &self.settings, base, &self.claims).await,
             Stand::Base => match base.plan().await {
-                Ok(plan) => deliver(plan, &self.settings, &base.domain),
+                Ok(plan) => deliver(plan, &self.settings, base, &self.claims).await,
                 Err(failure) => {
                     why.clone_from(&failure.why);
                     failure_disposition(&failure)
@@ -198,25 +203,33 @@ fn with_settings(plan: Arc<DeliveryPlan>, settings: &plugin::Settings) -> Arc<De
     Arc::new(changed)
 }
 
-fn deliver(
+/// The only way out for a plan.
+async fn deliver(
     plan: Arc<DeliveryPlan>,
     settings: &plugin::Settings,
-    domain: &Domain,
-) -> Disposition<Plan> {
+    base: &Base,
+    claims: &Claims,
+) -> Disposition<Planned> {
     let plan = with_settings(plan, settings);
+    if let Err(violation) = exit::check(base, claims, &plan).await {
+        tracing::error!(id = %base.id, %violation, "a plan was kept back; the mail waits");
+        telemetry::plan_kept_back();
+        let reply = Reply::new(451, (4, 3, 5), format!("Plan kept back: {violation}"));
+        return Disposition::Defer(Deferral::local(reply));
+    }
     if let Err(detail) = supported(&plan) {
         let reply = Reply::new(451, (4, 3, 5), detail);
         return Disposition::Defer(Deferral::local(reply));
     }
     Disposition::Deliver {
-        destination: destination(&plan, domain),
+        destination: destination(&plan, &base.domain),
         plan,
     }
 }
 
 /// The unit of concurrency: the domain where its own hosts take the mail, otherwise the places
 /// that somebody named.
-fn destination(plan: &DeliveryPlan, domain: &Domain) -> Arc<str> {
+pub(crate) fn destination(plan: &DeliveryPlan, domain: &Domain) -> Arc<str> {
     if plan
         .candidates
         .iter()

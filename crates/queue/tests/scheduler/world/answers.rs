@@ -145,7 +145,7 @@ pub(crate) fn advice(recipients: &[u32], choice: u16, other: u16) -> Vec<Advised
             },
             _ => Advice::Usual,
         },
-        decision: PolicyDecision::default(),
+        decisions: vec![PolicyDecision::default()],
     };
     match choice % 3 {
         0 => vec![one(recipients.to_vec(), other)],
