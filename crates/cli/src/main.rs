@@ -8,6 +8,7 @@ mod explain;
 mod plugin;
 mod plugin_build;
 mod plugin_inspect;
+mod plugin_live;
 mod plugin_project;
 mod plugin_test;
 mod queue;
