@@ -117,7 +117,7 @@ fn hop(hop: &NextHop) -> String {
     how.extend(hop.auth.as_ref().map(|name| format!("auth {name}")));
     how.extend(hop.source_pool.as_ref().map(|name| format!("from {name}")));
     how.extend((hop.priority > 0).then(|| format!("priority {}", hop.priority)));
-    how.extend((hop.weight > 0).then(|| format!("weight {}", hop.weight)));
+    how.extend((hop.weight > 1).then(|| format!("weight {}", hop.weight)));
     if !how.is_empty() {
         let _ = write!(text, " ({})", how.join(", "));
     }
