@@ -15,41 +15,106 @@
 //! hops = [{ host = "relay.example.net", port = 2525 }]
 //! ```
 //!
-//! What the expected verdict states has to be so; what it leaves out may be
-//! anything. Lists have to have the same length. `expect = []`: no opinion.
-//! Instead of `expect` there may be `expect_failure = { reason = "…", detail =
-//! "…" }` or `expect_faults = ["…"]` for what `check-config` says; texts there
-//! need only be contained.
+//! # What a case is about
 //!
-//! A case sees the candidates, DNS answers, message, time and random seed that
-//! it states, so it gives the same answer everywhere.
+//! `phase` says what is asked; without it `routing`. In the other phases the answer
+//! is one table, and what an action carries is under `with`:
+//!
+//! ```toml
+//! [[case]]
+//! name = "a closed mailbox is refused"
+//! phase = "recipient"
+//! sender = "a@client.example"           # of the envelope, in any phase; "" is <>
+//! rcpt = "closed@example.com"           # the one that is asked about
+//! recipients = ["b@example.com"]        # those that were accepted before
+//! peer = { ip = "192.0.2.1", helo = "client.example", listener = "mx", user = "ann" }
+//! expect = { action = "reject", with = { code = 550 } }
+//!
+//! [[case]]
+//! name = "a full mailbox is tried again in an hour"
+//! phase = "delivery"
+//! recipients = ["a@example.com"]
+//! outcome = { temporary = "452 4.2.2 full" } # or delivered, permanent; failed = "refused"
+//! stage = "rcpt-to"
+//! host = "mx.example.com"
+//! attempts = 3
+//! expect = { advice = "retry-after", with = { seconds = 3600 } }
+//! ```
+//!
+//! `[[case.step]]` makes several calls of one case, which share state, time as
+//! given, and the attributes of messages with the same `message_id`. A step has what
+//! a case has, and what the case says is the default for its steps:
+//!
+//! ```toml
+//! [[case]]
+//! name = "the second in a minute waits"
+//! recipients = ["a@example.com"]
+//!
+//! [[case.step]]
+//! now_ms = 1_000
+//! expect = []
+//!
+//! [[case.step]]
+//! now_ms = 2_000
+//! expect = [{ decision = "defer" }]
+//! expect_state = { "seen/example.com" = "2" }
+//! ```
+//!
+//! # What it can see
+//!
+//! Nothing but what the case states: `candidates`, `dns`, `message` (header and
+//! body), `attributes`, `authentication`, `now_ms`, `seed`, and for the file as a
+//! whole or for one case
+//!
+//! ```toml
+//! [tables.transport]                    # by name: keys, domains or networks
+//! "example.com" = "smtp:relay"
+//! [state]                               # what there is before the first call
+//! "seen/example.com" = 1
+//! [http."POST http://policy.example/"]  # or { failure = "timeout" }
+//! status = 200
+//! body = '{ "ok": true }'
+//! [dns]
+//! "mx example.com" = ["10 mx.example.com"]
+//! ```
+//!
+//! so it gives the same answer everywhere. Without `grants` a case may use all of
+//! it.
+//!
+//! # What is expected
+//!
+//! What `expect` states has to be so; what it leaves out may be anything. Lists
+//! have to have the same length. `expect = []`: no opinion. Instead there may be
+//! `expect_failure = { reason = "…", detail = "…" }`, or `expect_faults = ["…"]` for
+//! what `check-config` says; texts there need only be contained. Besides,
+//! `expect_attributes` and `expect_state` say what has to be there after the call;
+//! `false` stands for nothing. A step without any expectation is held against the
+//! whole answer in `snapshots/FILE.json`, which [`Snapshots::Update`] writes.
 
 mod compare;
+mod format;
 mod run;
+mod snapshot;
+mod stores;
 mod world;
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-
-pub use run::{Outcome, run_file};
-
-use crate::grants::{Grants, HopPattern};
+pub use run::{Outcome, run_file, run_file_with};
+pub use snapshot::Snapshots;
 
 /// A file of cases.
 #[derive(Debug, Clone)]
 pub struct CaseFile {
     /// Where it is.
     pub path: PathBuf,
-    raw: RawFile,
+    cases: Vec<format::Case>,
 }
 
 /// Why a file of cases cannot be run.
 #[derive(Debug, thiserror::Error)]
 pub enum CaseError {
-    /// The file or directory cannot be read.
+    /// The file or directory cannot be read, or a snapshot cannot be written.
     #[error("cannot read {path}: {source}", path = path.display())]
     Read {
         /// The file or directory.
@@ -77,7 +142,7 @@ impl CaseFile {
     /// Reads one file.
     ///
     /// # Errors
-    /// [`CaseError`], with line and column where the text is at fault.
+    /// [`CaseError`], with the line where the text or a case is at fault.
     pub fn read(path: &Path) -> Result<Self, CaseError> {
         let text = std::fs::read_to_string(path).map_err(|source| CaseError::Read {
             path: path.to_owned(),
@@ -114,213 +179,29 @@ impl CaseFile {
         paths.iter().map(|path| Self::read(path)).collect()
     }
 
+    /// Number of cases.
+    pub fn len(&self) -> usize {
+        self.cases.len()
+    }
+
+    /// Whether there is no case; never of a file that was read.
+    pub fn is_empty(&self) -> bool {
+        self.cases.is_empty()
+    }
+
     fn parse(path: &Path, text: &str) -> Result<Self, CaseError> {
-        let raw: RawFile = toml::from_str(text).map_err(|error| CaseError::Format {
+        let cases = format::read(text).map_err(|detail| CaseError::Format {
             path: path.to_owned(),
-            detail: error.to_string(),
+            detail,
         })?;
-        if raw.case.is_empty() {
+        if cases.is_empty() {
             return Err(CaseError::None {
                 path: path.to_owned(),
             });
         }
-        let file = Self {
+        Ok(Self {
             path: path.to_owned(),
-            raw,
-        };
-        for case in &file.raw.case {
-            case.check().map_err(|detail| CaseError::Format {
-                path: path.to_owned(),
-                detail: format!("case {:?}: {detail}", case.name),
-            })?;
-        }
-        Ok(file)
-    }
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawFile {
-    #[serde(default)]
-    config: toml::Table,
-    #[serde(default)]
-    grants: RawGrants,
-    case: Vec<RawCase>,
-}
-
-/// Without a word about them a case has every grant.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct RawGrants {
-    dns: bool,
-    body_bytes: u64,
-    route_hosts: Vec<HopPattern>,
-    rewrite_domains: Vec<HopPattern>,
-    route_unix: Vec<PathBuf>,
-    credentials: Vec<String>,
-    source_pools: Vec<String>,
-    traffic_classes: Vec<String>,
-}
-
-impl Default for RawGrants {
-    fn default() -> Self {
-        Self {
-            dns: true,
-            body_bytes: u64::MAX,
-            route_hosts: vec!["*".parse().expect("`*` is a pattern")],
-            rewrite_domains: vec!["*".parse().expect("`*` is a pattern")],
-            route_unix: Vec::new(),
-            credentials: Vec::new(),
-            source_pools: Vec::new(),
-            traffic_classes: Vec::new(),
-        }
-    }
-}
-
-impl From<RawGrants> for Grants {
-    fn from(raw: RawGrants) -> Self {
-        Self {
-            dns: raw.dns,
-            body_bytes: raw.body_bytes,
-            route_hosts: raw.route_hosts,
-            rewrite_domains: raw.rewrite_domains,
-            route_unix: raw.route_unix,
-            credentials: raw.credentials,
-            source_pools: raw.source_pools,
-            traffic_classes: raw.traffic_classes,
-            ..Self::default()
-        }
-    }
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawCase {
-    name: String,
-    /// In place of the file's.
-    config: Option<toml::Table>,
-    grants: Option<RawGrants>,
-    /// Empty only where the configuration is what is tested.
-    #[serde(default)]
-    recipients: Vec<smtp::Mailbox>,
-    domain: Option<smtp::Domain>,
-    /// Empty: the null reverse-path.
-    #[serde(default = "usual_sender")]
-    sender: String,
-    #[serde(default)]
-    attempt: u32,
-    #[serde(default = "usual_size")]
-    size_bytes: u64,
-    #[serde(default)]
-    received_at_ms: u64,
-    #[serde(default)]
-    listener: String,
-    user: Option<String>,
-    #[serde(default)]
-    headers: Vec<String>,
-    #[serde(default)]
-    attributes: BTreeMap<String, String>,
-    /// A list of hosts, or a failure: `no-such-domain`, `no-records`,
-    /// `null-mx`, `temporary`.
-    #[serde(default)]
-    candidates: Option<RawCandidates>,
-    /// `"mx example.org" = ["10 mx.example.org"]`, likewise `txt`, `address`
-    /// and `ptr`; a failure instead of a list. What is not there does not exist.
-    #[serde(default)]
-    dns: BTreeMap<String, RawAnswer>,
-    mta_sts_mode: Option<String>,
-    #[serde(default)]
-    queued_count: u64,
-    /// Header and body, as in a mail file.
-    #[serde(default)]
-    message: String,
-    #[serde(default)]
-    now_ms: u64,
-    #[serde(default)]
-    seed: u64,
-    expect: Option<Vec<toml::Table>>,
-    expect_failure: Option<RawFailure>,
-    expect_faults: Option<Vec<String>>,
-}
-
-fn usual_sender() -> String {
-    "sender@client.example".to_owned()
-}
-
-fn usual_size() -> u64 {
-    4096
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
-enum RawCandidates {
-    Failure(Failure),
-    Hosts(Vec<RawCandidate>),
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawCandidate {
-    host: smtp::Domain,
-    #[serde(default)]
-    preference: u16,
-    #[serde(default)]
-    addresses: Vec<IpAddr>,
-    port: Option<u16>,
-    #[serde(default)]
-    secure: bool,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
-enum RawAnswer {
-    Failure(Failure),
-    Records(Vec<String>),
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum Failure {
-    NoSuchDomain,
-    NoRecords,
-    NullMx,
-    Temporary,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawFailure {
-    reason: String,
-    #[serde(default)]
-    detail: String,
-}
-
-impl RawCase {
-    /// What the types do not say.
-    fn check(&self) -> Result<(), String> {
-        let expectations = [
-            self.expect.is_some(),
-            self.expect_failure.is_some(),
-            self.expect_faults.is_some(),
-        ];
-        if expectations.iter().filter(|&&stated| stated).count() != 1 {
-            return Err(
-                "one of `expect`, `expect_failure` and `expect_faults` is wanted".to_owned(),
-            );
-        }
-        if self.expect_faults.is_none() && self.recipients.is_empty() {
-            return Err("`recipients` is wanted, at least one".to_owned());
-        }
-        if let Some(failure) = &self.expect_failure
-            && !crate::FailureReason::ALL
-                .iter()
-                .any(|reason| reason.as_str() == failure.reason)
-        {
-            let known = crate::FailureReason::ALL
-                .map(crate::FailureReason::as_str)
-                .join(", ");
-            return Err(format!("no reason {:?}; there are {known}", failure.reason));
-        }
-        world::World::of(self).map(|_world| ())
+            cases,
+        })
     }
 }
