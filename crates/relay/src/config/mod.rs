@@ -13,6 +13,7 @@
 
 mod check;
 mod check_candidate;
+mod check_instances;
 mod check_live;
 mod check_plugin;
 mod check_sections;
