@@ -26,6 +26,7 @@ use spool::{LiveRecord, RecordId, SpoolError};
 use tokio::net::UnixListener;
 use tokio::sync::oneshot;
 
+use crate::control_candidates;
 use crate::control_plugins;
 use crate::core::Core;
 use crate::dispatch::{Input, Question};
@@ -96,6 +97,7 @@ pub fn control(state: AdminState) -> Router {
         .route("/retry-all", post(retry_all))
         .route("/reload", post(reload))
         .merge(control_plugins::routes())
+        .merge(control_candidates::routes())
         .with_state(state)
 }
 

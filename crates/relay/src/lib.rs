@@ -11,6 +11,7 @@ mod bounce;
 pub mod clock;
 pub mod config;
 pub mod content;
+pub mod control_candidates;
 pub mod control_plugins;
 pub mod core;
 pub mod dispatch;

@@ -316,7 +316,7 @@ fn listeners<'a>(
     message: &'a QueuedMessage,
     domain: &'a Domain,
 ) -> impl Iterator<Item = &'a Link> {
-    let links = settings.chain.links().iter();
+    let links = settings.chain.links_of(message.id);
     links.filter(move |link| link.plugin.has(Phase::Delivery) && link.matches(message, domain))
 }
 

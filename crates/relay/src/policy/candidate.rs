@@ -12,7 +12,7 @@ use plugin::{CallFailure, FailureReason, Phase, Plugin};
 use smtp::QueueId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-pub use self::tally::{CandidateStatus, Example, Side};
+pub use self::tally::{CandidateStatus, Count, Example, Side};
 use self::tally::{Result as Outcome, Tally};
 use self::window::Window;
 use super::admission::{self, Place, Refusal};

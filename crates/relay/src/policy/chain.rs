@@ -5,16 +5,19 @@ use std::time::Duration;
 
 use plugin::{Digest, Plugin, PluginSpec};
 use queue::{QueuedMessage, UnixMs};
-use smtp::Domain;
+use smtp::{Domain, QueueId};
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::candidate::Candidate;
+use super::decision_log::DecisionLog;
 use super::admission::{self, Fetched, Place, Refusal, Stamp};
 use super::guard::Guard;
 use super::host::Host;
 use super::meters::CallMeters;
 use super::resources::{PluginResources, Prepared};
 use super::shelf::Shelf;
+use crate::clock::Clock;
 use crate::config::{Config, OnError, PluginConfig};
 
 /// How long a call may wait for its turn. A burst of mail is over by then; a plugin that is
@@ -47,6 +50,16 @@ pub struct Link {
     pub(crate) ledger: Arc<Ledger>,
     /// Its tables, state and HTTP, over all versions.
     pub(crate) resources: Arc<PluginResources>,
+    /// A version on trial beside it.
+    pub(crate) candidate: Option<Arc<Candidate>>,
+    /// The same with the candidate in force: for the messages that it decides.
+    canary: Option<Arc<Link>>,
+    /// In such a link, the candidate.
+    pub(crate) trial: Option<Arc<Candidate>>,
+    /// Where its decisions are kept.
+    pub(crate) decisions: Option<DecisionLog>,
+    /// The time of what is kept.
+    pub(crate) clock: Clock,
     /// One permit for each call that the configuration allows at a time. Waited for here, since
     /// the plugin's own waiting is bounded by the time of one call.
     turns: Arc<Semaphore>,
@@ -65,6 +78,8 @@ pub(crate) enum Door {
     Watch,
     /// By `waypost plugin rollback`, now or before a restart.
     Rollback,
+    /// By `waypost plugin promote`: it was the candidate.
+    Promotion,
 }
 
 impl Door {
@@ -75,6 +90,7 @@ impl Door {
             Self::Reload => "reload",
             Self::Watch => "watch",
             Self::Rollback => "rollback",
+            Self::Promotion => "promotion",
         }
     }
 }
@@ -188,13 +204,22 @@ impl Chain {
 
     /// The same plugins, each with its part of what was made ready for the configuration.
     pub(crate) fn furnished(&self, prepared: &Prepared) -> Self {
-        let links = self.links.iter().map(|link| Link {
+        let furnish = |link: &Link| Link {
             resources: prepared.of(&link.config.name),
             ..link.clone()
+        };
+        let links = self.links.iter().map(|link| Link {
+            canary: link.canary.as_deref().map(furnish).map(Arc::new),
+            ..furnish(link)
         });
         Self {
             links: links.collect(),
         }
+    }
+
+    /// The versions that decide about this message, in order: those in force, or their candidates.
+    pub(crate) fn links_of(&self, id: QueueId) -> impl Iterator<Item = &Link> {
+        self.links.iter().map(move |link| link.of(id))
     }
 
     /// The plugins, in order.
@@ -233,6 +258,47 @@ impl Link {
         tokio::time::timeout(PATIENCE, turn)
             .await
             .map_err(|_elapsed| PATIENCE)
+    }
+
+    /// The link that decides about this message: this one, or that of its canary. The same for
+    /// all phases and attempts.
+    #[must_use]
+    pub(crate) fn of(&self, id: QueueId) -> &Self {
+        match (&self.candidate, &self.canary) {
+            (Some(candidate), Some(canary)) if candidate.decides(id) => canary,
+            _ => self,
+        }
+    }
+
+    /// With a candidate beside it.
+    fn on_trial(mut self, candidate: Option<Arc<Candidate>>, host: &Host) -> Self {
+        let plugin = candidate.as_ref().and_then(|candidate| candidate.plugin());
+        if let (Some(candidate), Some(plugin)) = (&candidate, plugin) {
+            let breaker = self.config.live.breaker;
+            let name = plugin.name();
+            self.canary = Some(Arc::new(Self {
+                plugin: plugin.clone(),
+                guard: Arc::new(Guard::new(name, breaker, host.clock().clone())),
+                trial: Some(Arc::clone(candidate)),
+                ..self.clone()
+            }));
+        }
+        self.candidate = candidate;
+        self
+    }
+
+    /// The same without a candidate.
+    pub(crate) fn without_candidate(&self) -> Self {
+        Self {
+            candidate: None,
+            canary: None,
+            ..self.clone()
+        }
+    }
+
+    /// An instance that no mail waits for, where there is one.
+    pub(crate) fn spare_instance(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.instances).try_acquire_owned().ok()
     }
 
     /// Another version of this plugin: what outlives versions goes on.
@@ -284,6 +350,8 @@ pub(crate) fn spec(config: &PluginConfig) -> PluginSpec {
         config: config.config.clone(),
         limits: config.limits.clone(),
         grants: config.grants.clone(),
+        phases: config.phases.clone(),
+        instances: config.instances,
         ..PluginSpec::new(config.name.clone(), config.path.clone())
     }
 }
@@ -311,6 +379,7 @@ async fn load_link(
     let same = before.filter(|before| {
         before.config == *entry && before.plugin.inspect().sha256 == digest
     });
+    let candidate = host.candidate(rules, entry, &plugin).await;
     let name = &entry.name;
     let fresh_guard = || Guard::new(name, entry.live.breaker, host.clock().clone());
     let link = Link {
@@ -330,9 +399,15 @@ async fn load_link(
         guard: same.map_or_else(|| Arc::new(fresh_guard()), |same| Arc::clone(&same.guard)),
         ledger: before.map_or_else(Arc::default, |before| Arc::clone(&before.ledger)),
         resources: Arc::default(),
+        candidate: None,
+        canary: None,
+        trial: None,
+        decisions: host.decisions(&config.decision_log),
+        clock: host.clock().clone(),
         turns: Arc::new(Semaphore::new(entry.limits.concurrency)),
         instances: Arc::clone(host.instances()),
     };
+    let link = link.on_trial(candidate, host);
     link.ledger.set_tried(stamp);
     let origin = Origin {
         plugin: name.clone(),

@@ -130,7 +130,7 @@ impl Transaction {
     /// The refusal, with which the transaction ends.
     pub(crate) async fn on_mail(&mut self) -> Result<(), Refusal> {
         let chain = self.chain.clone();
-        for link in chain.links() {
+        for link in chain.links_of(self.id) {
             if !self.concerns(link, Phase::Sender) {
                 continue;
             }
@@ -198,7 +198,7 @@ impl Transaction {
             is_settled: false,
         }];
         let chain = self.chain.clone();
-        for link in chain.links() {
+        for link in chain.links_of(self.id) {
             if !self.concerns(link, Phase::Recipient) {
                 continue;
             }

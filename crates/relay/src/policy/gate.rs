@@ -13,6 +13,7 @@ use spool::SpoolError;
 use super::call::{Failure, NoAnswer, Reason, Unread};
 use super::chain::Link;
 use super::guard::{Fault, Permit};
+use super::witness::Witness;
 
 /// Which message a call is about.
 #[derive(Debug, Clone)]
@@ -55,6 +56,9 @@ impl Answer<'_> {
         let Self { call, asked } = self;
         asked.link.meters.ok(asked.phase, &call.stats);
         asked.permit.answered();
+        if let Some(trial) = &asked.link.trial {
+            trial.answered(asked.phase);
+        }
         call
     }
 
@@ -94,6 +98,7 @@ pub(crate) async fn ask<'l>(
     environment: Arc<dyn CallEnvironment>,
 ) -> Result<Answer<'l>, NoAnswer> {
     let id = about.id;
+    let link = link.of(id);
     let Some(permit) = link.guard.admit() else {
         return Err(NoAnswer::Failed(not_called(link, id, phase)));
     };
@@ -115,9 +120,10 @@ pub(crate) async fn ask<'l>(
         Err(error) => return Err(asked.unreadable(&error, CallStats::default())),
     };
     let environment = link.resources.around(environment);
-    // Whatever stands beside the plugin in force (a candidate, a recording) belongs here: the
-    // input and the environment are all that a call depends on.
-    let outcome = link.plugin.call(input, environment).await;
+    // The input and the environment are all that a call depends on: here it is decided which
+    // version is asked, and watched what it is told.
+    let witness = Witness::new(link, about, &input, environment);
+    let outcome = link.plugin.call(input, witness.environment()).await;
     if let Some(error) = about.unread.get() {
         let stats = match outcome {
             Ok(call) => call.stats,
@@ -125,6 +131,7 @@ pub(crate) async fn ask<'l>(
         };
         return Err(asked.unreadable(error, stats));
     }
+    witness.ended(&outcome);
     match outcome {
         Ok(call) => Ok(Answer { call, asked }),
         Err(failure) if failure.reason == FailureReason::Busy => {
@@ -169,6 +176,9 @@ impl Asked<'_> {
             stats,
         };
         self.log(&failure);
+        if let Some(trial) = &link.trial {
+            trial.failed(self.id, self.phase, reason.as_str(), &failure.detail);
+        }
         self.permit.failed(Fault {
             id: self.id.to_string(),
             phase: self.phase.as_str(),
@@ -213,6 +223,7 @@ impl Asked<'_> {
             plugin = self.link.config.name,
             version = self.link.version(),
             digest = self.link.short_digest(),
+            candidate = self.link.trial.is_some(),
             phase = self.phase.as_str(),
             reason = failure.reason.as_str(),
             detail = failure.detail,

@@ -1,13 +1,15 @@
 //! The plugin host as the relay runs it, and as commands that only look run it.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use plugin::{DiscardMetrics, HostError, HostOptions, PluginHost};
+use plugin::{DiscardMetrics, HostError, HostOptions, Plugin, PluginHost};
 use tokio::sync::Semaphore;
 
+use super::candidate::Candidate;
+use super::decision_log::DecisionLog;
 use crate::clock::{self, Clock};
-use crate::config::Config;
+use crate::config::{Config, DecisionLogConfig, PluginConfig, PluginsConfig};
 use crate::telemetry;
 
 /// Instances over all plugins: the host's own default, written here because the turns that
@@ -20,6 +22,8 @@ pub(crate) struct Host {
     plugins: PluginHost,
     instances: Arc<Semaphore>,
     clock: Clock,
+    /// Of a relay that handles mail.
+    decisions: Option<Mutex<Option<DecisionLog>>>,
 }
 
 impl Host {
@@ -33,7 +37,10 @@ impl Host {
             metrics: Arc::new(telemetry::PluginMetrics),
             ..options(config, clock)
         };
-        Ok(Self::new(PluginHost::new(options)?, clock))
+        Ok(Self {
+            decisions: Some(Mutex::default()),
+            ..Self::new(PluginHost::new(options)?, clock)
+        })
     }
 
     /// For commands that change nothing: compiled code is taken from the relay's cache where
@@ -63,7 +70,29 @@ impl Host {
             plugins,
             instances: Arc::new(Semaphore::new(INSTANCES as usize)),
             clock: clock.clone(),
+            decisions: None,
         }
+    }
+
+    /// The candidate of a plugin, where mail is handled: nothing else is a trial.
+    pub(crate) async fn candidate(
+        &self,
+        rules: &PluginsConfig,
+        entry: &PluginConfig,
+        active: &Plugin,
+    ) -> Option<Arc<Candidate>> {
+        self.decisions.as_ref()?;
+        Candidate::load(self, rules, entry, active).await
+    }
+
+    /// The decision log as configured: the one that is open, or another one.
+    pub(crate) fn decisions(&self, config: &DecisionLogConfig) -> Option<DecisionLog> {
+        let open = self.decisions.as_ref()?;
+        let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.as_ref().is_none_or(|open| open.config() != config) {
+            *open = DecisionLog::open(config, &self.clock);
+        }
+        open.clone()
     }
 
     /// Where plugins are loaded.

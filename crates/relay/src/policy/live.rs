@@ -5,6 +5,8 @@
 //! force in part, and nothing that did not pass every check is in force at all. Changes happen one
 //! after the other.
 
+mod promote;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;

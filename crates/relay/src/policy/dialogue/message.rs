@@ -47,7 +47,7 @@ impl Transaction {
     pub(crate) async fn on_message(&mut self, content: &Arc<[Bytes]>) -> Ending {
         let mut admission = Admission::default();
         let chain = self.chain.clone();
-        for link in chain.links() {
+        for link in chain.links_of(self.id) {
             if self.accepted.is_empty() {
                 // Plugins have dropped every recipient: nobody is left to decide about.
                 return self.discard("no recipient is left".to_owned());
