@@ -153,7 +153,7 @@ pub(crate) fn likely_destinations(config: &Config, message: &QueuedMessage) -> V
 pub async fn decide(settings: &Arc<Settings>, subject: &Subject) -> Routing {
     let base = Arc::new(Base::new(settings, subject));
     let mut attributes = Attributes::new();
-    let mut drafts = vec![Draft::new(subject.message.id, subject.recipients.clone())];
+    let mut drafts = vec![Draft::new(subject.recipients.clone())];
     for link in settings.chain.links_of(subject.message.id) {
         if link.plugin.has(Phase::Routing) && link.matches(&subject.message, &subject.domain) {
             let mut next = Vec::with_capacity(drafts.len());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mx::{DeliveryPlan, PlanFailure, TlsPolicy};
 use queue::{Deferral, Disposition};
-use smtp::{Domain, QueueId, Reply};
+use smtp::{Domain, Reply};
 
 use super::base::Base;
 use super::exit::{self, Claims};
@@ -19,8 +19,6 @@ use crate::telemetry;
 /// What is decided so far for some recipients.
 #[derive(Clone)]
 pub(super) struct Draft {
-    /// The message.
-    pub(super) id: QueueId,
     pub(super) recipients: Vec<u32>,
     pub(super) stand: Stand,
     pub(super) settings: plugin::Settings,
@@ -89,9 +87,8 @@ pub(super) fn failure_disposition(failure: &PlanFailure) -> Disposition<Planned>
 }
 
 impl Draft {
-    pub(super) fn new(id: QueueId, recipients: Vec<u32>) -> Self {
+    pub(super) fn new(recipients: Vec<u32>) -> Self {
         Self {
-            id,
             recipients,
             stand: Stand::Base,
             settings: plugin::Settings::default(),
