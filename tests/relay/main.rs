@@ -1,12 +1,20 @@
 //! Scenarios on loopback: a whole relay, a real DNS server, real SMTP peers; one file a
 //! behaviour.
 
+mod asking;
 mod bounces;
+mod chain;
+mod dialogue;
 mod egress;
 mod failover;
+mod feedback;
+mod http;
 mod intake;
 mod lab;
+mod live;
 mod plugins;
 mod reload;
 mod routes;
+mod state;
+mod tables;
 mod tls;

@@ -181,7 +181,7 @@ fn check_request(settings: &Settings, request: &Request) -> Result<(), StartErro
 /// # Errors
 /// What a start would refuse.
 pub async fn check(config: Config, clock: &Clock) -> Result<Vec<String>, StartError> {
-    let (settings, _host) = settings(config, clock).await?;
+    let (settings, _host, tables) = made(config, clock).await?;
     let mut facts = Vec::new();
     for listener in &settings.config.listeners {
         let networks: Vec<String> = listener
@@ -200,6 +200,7 @@ pub async fn check(config: Config, clock: &Clock) -> Result<Vec<String>, StartEr
             }
         ));
     }
+    facts.extend(tables);
     for link in settings.chain.links() {
         let inspection = link.plugin.inspect();
         let identity = match &inspection.identity {
@@ -219,14 +220,24 @@ pub(crate) async fn settings(
     config: Config,
     clock: &Clock,
 ) -> Result<(Arc<Settings>, Host), StartError> {
+    let (settings, host, _tables) = made(config, clock).await?;
+    Ok((settings, host))
+}
+
+/// The last part: what tables were read, a line each.
+async fn made(
+    config: Config,
+    clock: &Clock,
+) -> Result<(Arc<Settings>, Host, Vec<String>), StartError> {
     config.check_files()?;
     let host = Host::for_looking(&config, clock)?;
-    let (chain, _origins) = Chain::load(&host, &config, None).await?;
     let directory = setup::directory(&config)?;
     let resources = Arc::new(Resources::for_looking(clock));
     let prepared = resources.prepare(&config, &directory).await?;
+    let (chain, _origins) = Chain::load(&host, &config, None).await?;
     let chain = chain.furnished(&prepared);
-    Ok((Arc::new(setup::settings(config, chain, directory)?), host))
+    let settings = setup::settings(config, chain, directory)?;
+    Ok((Arc::new(settings), host, prepared.facts()))
 }
 
 fn message(settings: &Settings, request: &Request, to: &[Mailbox], now: UnixMs) -> QueuedMessage {

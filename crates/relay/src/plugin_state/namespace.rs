@@ -91,10 +91,6 @@ impl Namespace {
         self.lock().quota_bytes = bytes;
     }
 
-    pub(super) fn quota_bytes(&self) -> usize {
-        self.lock().quota_bytes
-    }
-
     /// Whether changes are noted for [`Namespace::take_changes`] from now on.
     pub(super) fn set_logged(&self, is_logged: bool) {
         let mut inner = self.lock();

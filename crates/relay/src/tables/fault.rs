@@ -17,7 +17,7 @@ pub(crate) struct TableFault {
 
 /// All faults of one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TableFaults {
+pub(crate) struct TableFaults {
     path: PathBuf,
     faults: Vec<TableFault>,
 }
@@ -38,7 +38,7 @@ impl TableFaults {
 
     /// How many there are.
     #[must_use]
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.faults.len()
     }
 }

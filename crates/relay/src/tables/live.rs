@@ -165,7 +165,7 @@ pub(crate) struct Tables {
 
 /// Tables that cannot be read: all of them.
 #[derive(Debug)]
-pub struct TablesError(Vec<(String, TableFaults)>);
+pub(crate) struct TablesError(Vec<(String, TableFaults)>);
 
 impl std::error::Error for TablesError {}
 

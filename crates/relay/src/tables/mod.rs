@@ -17,7 +17,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use plugin::{Table, TableFailure};
 
-pub use fault::TableFaults;
+pub(crate) use fault::TableFaults;
 pub(crate) use live::{LiveTable, Tables, TablesError, watch};
 
 use self::fault::TableFault;

@@ -1,7 +1,10 @@
 //! `waypost_limit`: every limit of the configuration, by the name of its key.
 
 use super::LIMITS;
-use crate::config::{Config, DeliveryConfig, DnsConfig, LimitsConfig, QueueConfig, StorageConfig};
+use crate::config::{
+    Config, DeliveryConfig, DnsConfig, LimitsConfig, PluginConfig, QueueConfig, StorageConfig,
+    TableConfig,
+};
 
 /// Shows every limit of the configuration, by the name of its key.
 pub fn limits(config: &Config) {
@@ -15,6 +18,38 @@ pub fn limits(config: &Config) {
     show("dns", &dns_limits(&config.dns));
     show("delivery", &delivery_limits(&config.delivery));
     show("storage", &storage_limits(&config.storage));
+    for table in &config.tables {
+        show(&format!("table.{}", table.name), &table_limits(table));
+    }
+    for plugin in &config.plugins {
+        show(&format!("plugin.{}", plugin.name), &grant_limits(plugin));
+    }
+}
+
+#[allow(clippy::cast_precision_loss)] // gauges are floats
+fn table_limits(table: &TableConfig) -> [(&'static str, f64); 2] {
+    [
+        ("max_size", table.max_size_bytes as f64),
+        ("max_entries", table.max_entries_count as f64),
+    ]
+}
+
+/// Limits of state and HTTP, as far as the plugin has them.
+#[allow(clippy::cast_precision_loss)] // gauges are floats
+fn grant_limits(plugin: &PluginConfig) -> Vec<(&'static str, f64)> {
+    let mut limits = Vec::new();
+    let state = plugin.grants.state_bytes;
+    limits.extend(state.map(|bytes| ("grants.state", bytes as f64)));
+    if !plugin.grants.http.is_empty() {
+        let http = &plugin.http;
+        limits.extend([
+            ("grants.http_timeout", http.timeout.as_secs_f64()),
+            ("grants.http_request_size", http.request_bytes as f64),
+            ("grants.http_response_size", http.response_bytes as f64),
+            ("grants.http_concurrency", http.concurrency_count as f64),
+        ]);
+    }
+    limits
 }
 
 #[allow(clippy::cast_precision_loss)] // gauges are floats
