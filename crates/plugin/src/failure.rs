@@ -76,8 +76,8 @@ fn place(error: &wasmtime::Error) -> String {
     };
     let mut steps: Vec<Step> = backtrace.frames().iter().flat_map(steps_of).collect();
     // What the author wrote is worth more than the panic machinery it ended in.
-    if steps.iter().any(Step::is_the_authors) {
-        steps.retain(Step::is_the_authors);
+    if steps.iter().any(|step| step.is_the_authors) {
+        steps.retain(|step| step.is_the_authors);
     } else {
         steps.truncate(1);
     }
@@ -97,19 +97,18 @@ struct Step {
     name: String,
     /// File and line, where the guest carries debug information.
     line: Option<(String, u32)>,
+    /// It is code of the plugin and not of its language's libraries.
+    is_the_authors: bool,
 }
 
-impl Step {
-    /// Whether it is code of the plugin and not of its language's libraries.
-    fn is_the_authors(&self) -> bool {
-        self.line.as_ref().is_some_and(|(file, _)| {
-            !file.starts_with("/rustc/")
-                && !["/library/", "/registry/src/", "/wasi-libc/", "/.rustup/"]
-                    .iter()
-                    .any(|foreign| file.contains(foreign))
-        })
-    }
-}
+/// Where libraries are, whatever machine a guest was built on.
+const LIBRARIES: [&str; 5] = [
+    "/rustc/",
+    "/library/",
+    "/registry/src/",
+    "/wasi-libc/",
+    "/.rustup/",
+];
 
 fn steps_of(frame: &FrameInfo) -> Vec<Step> {
     let symbols = frame.symbols();
@@ -118,6 +117,7 @@ fn steps_of(frame: &FrameInfo) -> Vec<Step> {
         return vec![Step {
             name: short(&demangled(name)),
             line: None,
+            is_the_authors: false,
         }];
     }
     symbols
@@ -130,7 +130,10 @@ fn steps_of(frame: &FrameInfo) -> Vec<Step> {
             line: symbol
                 .file()
                 .zip(symbol.line())
-                .map(|(file, line)| (short(file), line)),
+                .map(|(file, line)| (short(end_of_path(file)), line)),
+            is_the_authors: symbol
+                .file()
+                .is_some_and(|file| !LIBRARIES.iter().any(|place| file.contains(place))),
         })
         .collect()
 }
@@ -138,6 +141,15 @@ fn steps_of(frame: &FrameInfo) -> Vec<Step> {
 /// As its author wrote it, for Rust; other names as they are.
 fn demangled(name: &str) -> String {
     format!("{:#}", rustc_demangle::demangle(name))
+}
+
+/// The last three parts: what comes before is of the machine it was built on.
+fn end_of_path(path: &str) -> &str {
+    let mut slashes = path.rmatch_indices('/');
+    match slashes.nth(2) {
+        Some((at, _)) => path.get(at + 1..).unwrap_or(path),
+        None => path,
+    }
 }
 
 /// A name or a path that leaves room for others: its end says the most.
@@ -161,6 +173,8 @@ mod tests {
             "misbehave::deep"
         );
         assert_eq!(demangled("on_rcpt"), "on_rcpt");
+        assert_eq!(end_of_path("/home/a/plug/src/lib.rs"), "plug/src/lib.rs");
+        assert_eq!(end_of_path("src/lib.rs"), "src/lib.rs");
         let long = short(&"x".repeat(500));
         assert_eq!(long.chars().count(), NAME_CHARACTERS + 1);
     }

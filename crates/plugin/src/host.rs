@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -223,7 +223,16 @@ impl PluginHost {
     /// [`LoadError`], which says what the administrator or the author has to
     /// change.
     pub async fn load(&self, spec: PluginSpec) -> Result<Plugin, LoadError> {
-        load(&self.core, spec).await
+        load(&self.core, spec, true).await
+    }
+
+    /// Looks at a component as [`PluginHost::load`] does, without a configuration and
+    /// without asking the plugin about one.
+    ///
+    /// # Errors
+    /// As [`PluginHost::load`], but never for the configuration.
+    pub async fn inspect(&self, path: &Path) -> Result<Plugin, LoadError> {
+        load(&self.core, PluginSpec::new("inspected", path), false).await
     }
 
     /// How instances get their memory: the pool may not have been to be had.
@@ -282,7 +291,7 @@ impl HostCore {
 
 /// Innermost frames of a trap that are looked up: each costs a reading of the
 /// guest's debug information, which is as large as the guest likes.
-const BACKTRACE_FRAMES: usize = 8;
+const BACKTRACE_FRAMES: usize = 16;
 
 /// Elements of one table in the pool.
 pub(crate) const TABLE_ELEMENTS_MAX: usize = 100_000;

@@ -1,0 +1,85 @@
+//! Components that were built for an earlier state of the contract go on working:
+//! they are kept as they were, and are loaded and called by the host of today. The
+//! rules that make it so are in `docs/plugins/compatibility.md`.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use plugin::cases::{CaseFile, run_file};
+use plugin::{Digest, EmptyEnvironment, Input, Phase, PluginSpec};
+use support::{host, request};
+
+/// Components of contract 0.1.0, as the SDK and the compiler of that time made them.
+const KEPT: [(&str, &str); 3] = [
+    (
+        "smarthost-table",
+        "7d12672b1dae0613c89996404078c5c49d5c20eaa2ba2a9c57d4d2f9eca8d712",
+    ),
+    (
+        "mx-preference",
+        "9293c862b202886e8d58d93ba2fe55b2caa2cb607aceadbedfc4ca8dc633c9a9",
+    ),
+    (
+        "phases",
+        "7de9559a005b08526aeb28f069a8f1c35d46d2d56f791109f5c1dd012ca07520",
+    ),
+];
+
+fn kept(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../tests/fixtures/policy-0.1.0")
+        .join(format!("{name}.wasm"))
+}
+
+#[test]
+fn the_kept_components_are_those_that_were_kept() {
+    for (name, digest) in KEPT {
+        let octets = std::fs::read(kept(name)).unwrap();
+        assert_eq!(Digest::of(&octets).to_string(), digest, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn the_samples_of_0_1_0_pass_their_cases() {
+    let host = host();
+    for name in ["smarthost-table", "mx-preference"] {
+        let spec = PluginSpec::new(name, kept(name));
+        let cases = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../tests/fixtures/policy-0.1.0")
+            .join(name);
+        let mut count = 0;
+        for file in CaseFile::read_directory(&cases).unwrap() {
+            for outcome in run_file(&host, &spec, &file).await.unwrap() {
+                assert!(outcome.passed(), "{outcome}");
+                count += 1;
+            }
+        }
+        assert!(count > 5, "{name}: {count} cases");
+    }
+}
+
+#[tokio::test]
+async fn a_component_of_0_1_0_answers_in_every_phase() {
+    let plugin = host()
+        .load(PluginSpec::new("phases", kept("phases")))
+        .await
+        .unwrap();
+    assert!(Phase::ALL.iter().all(|&phase| plugin.has(phase)));
+    let inputs = [
+        r#"{"mail-from":{"peer":{"ip":"192.0.2.1","port":25,"listener":"l","ingress":"smtp","helo":"h","fcrdns":null,"user":null,"tls":null},"sender":{"mailbox":null,"declared-size-bytes":null,"body":"seven-bit","smtputf8":false,"requiretls":false,"envelope-id":null,"priority":null}}}"#,
+        r#"{"rcpt":{"mailbox":"a@example.com","notify":{"never":false,"success":false,"failure":false,"delay":false},"original":null}}"#,
+        r#""message""#,
+        r#"{"delivery":{"message-id":"1","domain":"example.com","recipients":[],"outcome":{"failed":"refused"},"stage":"connect","host":null,"address":null,"source":null,"tls":null,"attempts":1,"elapsed-ms":1,"first-attempt-at-ms":1}}"#,
+    ];
+    let inputs = inputs.map(|json| serde_json::from_str::<Input>(json).unwrap());
+    let route = Input::Route(request(&["a@example.com"]));
+    for input in inputs.into_iter().chain([route]) {
+        let phase = input.phase();
+        let call = plugin.call(input, Arc::new(EmptyEnvironment)).await;
+        assert_eq!(call.unwrap().output.phase(), phase);
+    }
+}
