@@ -49,6 +49,14 @@ pub enum StartError {
     /// A plugin does not load.
     #[error("{0}")]
     Plugins(#[from] ChainError),
+    /// A version on trial.
+    #[error("the candidate of plugin {plugin}: {error}")]
+    Candidate {
+        /// The plugin.
+        plugin: String,
+        /// Why it does not load.
+        error: String,
+    },
     /// A table or a credential.
     #[error("{0}")]
     Resources(#[from] ResourcesError),

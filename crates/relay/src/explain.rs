@@ -15,7 +15,8 @@ use crate::config::Config;
 use crate::content::Content;
 use crate::core::Settings;
 use crate::policy::attribution::CallTrace;
-use crate::policy::chain::Chain;
+use crate::policy::candidate::Candidate;
+use crate::policy::chain::{Chain, Link};
 use crate::policy::host::Host;
 use crate::policy::resources::Resources;
 use crate::reception::mailbox;
@@ -181,7 +182,7 @@ fn check_request(settings: &Settings, request: &Request) -> Result<(), StartErro
 /// # Errors
 /// What a start would refuse.
 pub async fn check(config: Config, clock: &Clock) -> Result<Vec<String>, StartError> {
-    let (settings, _host, tables) = made(config, clock).await?;
+    let (settings, host, tables) = made(config, clock).await?;
     let mut facts = Vec::new();
     for listener in &settings.config.listeners {
         let networks: Vec<String> = listener
@@ -211,8 +212,31 @@ pub async fn check(config: Config, clock: &Clock) -> Result<Vec<String>, StartEr
         facts.push(format!(
             "plugin {name}: {identity}, {size} octets, sha256 {digest}"
         ));
+        facts.extend(candidate_fact(&settings, &host, link).await?);
     }
     Ok(facts)
+}
+
+/// A relay goes on without a candidate that does not load; who checks wants to know.
+async fn candidate_fact(
+    settings: &Settings,
+    host: &Host,
+    link: &Link,
+) -> Result<Option<String>, StartError> {
+    let (rules, entry) = (&settings.config.plugin_rules, &link.config);
+    let Some(candidate) = Candidate::load(host, rules, entry, &link.plugin).await else {
+        return Ok(None);
+    };
+    match candidate.plugin() {
+        Some(plugin) => {
+            let digest = plugin.inspect().sha256;
+            Ok(Some(format!("candidate of {}: sha256 {digest}", entry.name)))
+        }
+        None => Err(StartError::Candidate {
+            plugin: entry.name.clone(),
+            error: candidate.load_error().unwrap_or_default().to_owned(),
+        }),
+    }
 }
 
 /// The host has to live as long as the plugins are called.

@@ -27,6 +27,7 @@ mod plugin_state;
 mod policy;
 mod reception;
 pub mod routing;
+pub mod replay;
 mod setup;
 pub mod store;
 mod story;

@@ -14,7 +14,7 @@ use smtp::QueueId;
 use tokio::sync::mpsc;
 
 use self::files::Files;
-pub(crate) use self::files::{ReadRecords, read};
+pub(crate) use self::files::read;
 use super::candidate::is_in_share;
 use crate::clock::{self, Clock};
 use crate::config::{DecisionLogConfig, LogPrivacy};
