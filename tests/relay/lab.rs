@@ -165,9 +165,39 @@ impl Lab {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
     }
 
+    /// What `waypost queue show` prints of a message.
+    pub(crate) async fn story(&self, id: &str) -> String {
+        let text = http(self.control().await, "GET", &format!("/queue/{id}")).await;
+        let story: relay::admin::Story =
+            serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        story.to_string()
+    }
+
+    /// Waits until that is as wanted, and gives it.
+    pub(crate) async fn wait_for_story(&self, id: &str, wanted: impl Fn(&str) -> bool) -> String {
+        let waiting = async {
+            loop {
+                let story = self.story(id).await;
+                if wanted(&story) {
+                    return story;
+                }
+                tokio::time::sleep(POLL_INTERVAL).await;
+            }
+        };
+        match tokio::time::timeout(LIMIT, waiting).await {
+            Ok(story) => story,
+            Err(_) => panic!("waited for another story than {}", self.story(id).await),
+        }
+    }
+
     /// A command to the control socket.
     pub(crate) async fn command(&self, path: &str) {
         http(self.control().await, "POST", path).await;
+    }
+
+    /// What the control socket answers: the status and the text.
+    pub(crate) async fn ask_control(&self, method: &str, path: &str) -> (u16, String) {
+        exchange(self.control().await, method, path).await
     }
 
     async fn control(&self) -> tokio::net::UnixStream {
@@ -260,8 +290,52 @@ impl Lab {
     }
 }
 
+/// The path of a plugin or guest that `cargo xtask plugins` has built.
+pub(crate) fn component(name: &str) -> String {
+    let directory = std::env::var_os("WAYPOST_PLUGINS_DIR").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/plugins"),
+        PathBuf::from,
+    );
+    let path = directory.join(format!("{name}.wasm"));
+    assert!(
+        path.is_file(),
+        "{} is missing: run `cargo xtask plugins`",
+        path.display()
+    );
+    path.canonicalize()
+        .expect("it is there")
+        .display()
+        .to_string()
+}
+
+/// What would become of a message from `me@sender.test` to these by this configuration.
+pub(crate) async fn explain(lab: &Lab, config: &str, to: &[&str]) -> relay::explain::Explanation {
+    let config = parse(lab.directory.path(), config);
+    let to = to.iter().map(|one| one.parse().expect("a recipient"));
+    let request = relay::explain::Request {
+        from: "<me@sender.test>".parse().expect("a path"),
+        to: to.collect(),
+        listener: None,
+        size_bytes: 100,
+        attempt: 0,
+        header: String::new(),
+    };
+    relay::explain::explain(config, &Clock::system(), request)
+        .await
+        .expect("the configuration is good")
+}
+
 /// One request, one body; the connection ends with it.
-async fn http<S>(mut stream: S, method: &str, path: &str) -> String
+async fn http<S>(stream: S, method: &str, path: &str) -> String
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    let (status, body) = exchange(stream, method, path).await;
+    assert!((200..300).contains(&status), "{method} {path}: {status} {body}");
+    body
+}
+
+async fn exchange<S>(mut stream: S, method: &str, path: &str) -> (u16, String)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
@@ -278,8 +352,8 @@ where
         .await
         .expect("it answers");
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
-    assert!(head.contains(" 20"), "{method} {path}: {answer}");
-    body.to_owned()
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    (status.expect("a status"), body.to_owned())
 }
 
 /// A next hop on a loopback address of its own.
@@ -360,17 +434,12 @@ impl Host {
 
     /// What it took, in order.
     pub(crate) fn messages(&self) -> Vec<Taken> {
-        let taken = self.0.messages().into_iter().map(|message| Taken {
-            reverse_path: message.envelope.reverse_path.to_string(),
-            recipients: message
-                .envelope
-                .recipients
-                .iter()
-                .filter_map(|recipient| recipient.path.mailbox().map(ToString::to_string))
-                .collect(),
-            content: message.content,
-        });
-        taken.collect()
+        taken(self.0.messages())
+    }
+
+    /// What it took since the last time, forgetting it.
+    pub(crate) fn take_messages(&self) -> Vec<Taken> {
+        taken(self.0.take_messages())
     }
 
     /// Waits until it has taken so many.
@@ -382,6 +451,21 @@ impl Host {
             self.0.address()
         );
     }
+}
+
+/// In the words of the tests.
+fn taken(messages: Vec<testkit::virtual_mx::ReceivedMessage>) -> Vec<Taken> {
+    let taken = messages.into_iter().map(|message| Taken {
+        reverse_path: message.envelope.reverse_path.to_string(),
+        recipients: message
+            .envelope
+            .recipients
+            .iter()
+            .filter_map(|recipient| recipient.path.mailbox().map(ToString::to_string))
+            .collect(),
+        content: message.content,
+    });
+    taken.collect()
 }
 
 /// A client that speaks by hand.

@@ -1,6 +1,7 @@
 //! Scenarios on loopback: a whole relay, a real DNS server, real SMTP peers; one file a
 //! behaviour.
 
+mod anything;
 mod asking;
 mod bounces;
 mod chain;

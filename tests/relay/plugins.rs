@@ -1,31 +1,12 @@
 //! Routing plugins in a whole relay: they override, they augment, and where they misbehave the
 //! mail waits and never goes by MX behind their back.
 
-use std::path::PathBuf;
-
-use crate::lab::{Client, Host, LIMIT, Lab, Plan, host};
+use crate::lab::{Client, Host, LIMIT, Lab, Plan, component, explain, host};
 use testkit::virtual_mx::Script;
 
 const ZONE: &str = "$ORIGIN test.\n@ SOA ns hostmaster 1 60 60 60 60\n\
     dest MX 10 a.dest\ndest MX 20 b.dest\na.dest A 127.0.0.2\nb.dest A 127.0.0.3\n\
     other MX 10 a.dest\nsender MX 10 a.dest\n";
-
-fn component(name: &str) -> String {
-    let directory = std::env::var_os("WAYPOST_PLUGINS_DIR").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/plugins"),
-        PathBuf::from,
-    );
-    let path = directory.join(format!("{name}.wasm"));
-    assert!(
-        path.is_file(),
-        "{} is missing: run `cargo xtask plugins`",
-        path.display()
-    );
-    path.canonicalize()
-        .expect("it is there")
-        .display()
-        .to_string()
-}
 
 /// A plugin that does as it is told, for mail to dest.test only.
 fn misbehaving(name: &str, behaviour: &str) -> String {
@@ -44,23 +25,6 @@ async fn lab(plugin: &str) -> (Host, Host, Lab) {
     (first, second, lab)
 }
 
-/// What would become of a message to these.
-async fn explain(lab: &Lab, to: &[&str]) -> relay::explain::Explanation {
-    let config = crate::lab::parse(lab.directory.path(), &lab.config);
-    let to = to.iter().map(|one| one.parse().expect("a mailbox"));
-    let request = relay::explain::Request {
-        from: "<me@sender.test>".parse().expect("a path"),
-        to: to.collect(),
-        listener: None,
-        size_bytes: 100,
-        attempt: 0,
-        header: String::new(),
-    };
-    relay::explain::explain(config, &relay::Clock::system(), request)
-        .await
-        .expect("the configuration is good")
-}
-
 /// The mail of the plugin's domain waits with its reason; other mail flows on; the counter
 /// names the reason; the domain's MX hosts see nothing.
 async fn waits(name: &str, behaviour: &str, reason: &str) {
@@ -77,7 +41,9 @@ async fn waits(name: &str, behaviour: &str, reason: &str) {
     assert_eq!(second.connection_count(), 0);
     lab.wait_for_queue("one message left", |queue| queue["total"] == 1)
         .await;
-    let counter = format!("waypost_plugin_calls_total{{plugin=\"{name}\",result=\"{reason}\"}}");
+    let counter = format!(
+        "waypost_plugin_calls_total{{plugin=\"{name}\",phase=\"routing\",result=\"{reason}\"}}"
+    );
     assert!(lab.metric(&counter).await >= 1.0);
 }
 
@@ -234,9 +200,9 @@ async fn explain_says_what_the_relay_does() {
     );
     let (_first, _second, lab) = lab(&plugin).await;
     let to = ["you@dest.test", "you@other.test", "you@nowhere.test"];
-    let explained = explain(&lab, &to).await;
+    let explained = explain(&lab, &lab.config, &to).await;
     let text = explained.to_string();
-    assert!(text.contains("plugin table ("), "{text}");
+    assert!(text.contains("plugin table 0."), "{text}");
     assert!(text.contains(&format!("1. 127.0.0.4:{port} ")), "{text}");
     assert!(text.contains("10 a.dest.test"), "{text}");
     assert!(text.contains("=> reject: 550 5.1.2"), "{text}");
@@ -273,7 +239,7 @@ async fn a_silent_domain_that_a_plugin_names_makes_the_mail_wait() {
     let why = lab.deferral().await;
     assert!(why.starts_with("451 4.4.3 other.test: DNS"), "{why}");
     assert_eq!(first.connection_count() + second.connection_count(), 0);
-    let counter = "waypost_plugin_calls_total{plugin=\"silent\",result=\"ok\"}";
+    let counter = "waypost_plugin_calls_total{plugin=\"silent\",phase=\"routing\",result=\"ok\"}";
     assert!(lab.metric(counter).await >= 1.0);
 }
 
@@ -311,7 +277,7 @@ async fn a_plugin_does_not_weaken_the_tls_of_a_smarthost() {
             format!("451 4.3.0 routing plugin {name} failed: invalid_answer")
         );
         assert_eq!(smarthost.connection_count(), 0, "{behaviour}");
-        let explained = explain(&lab, &["you@dest.test"]).await;
+        let explained = explain(&lab, &lab.config, &["you@dest.test"]).await;
         assert_eq!(
             explained.routes[0].plugins[0].decision,
             "weakens the configured TLS policy of a.dest.test"
@@ -347,7 +313,7 @@ async fn a_second_plugin_sees_what_the_first_made_for_each_recipient() {
     assert_eq!(first.messages()[0].recipients, ["stays@dest.test"]);
     assert_eq!(second.connection_count(), 0);
 
-    let explained = explain(&lab, &["moved@dest.test", "stays@dest.test"]).await;
+    let explained = explain(&lab, &lab.config, &["moved@dest.test", "stays@dest.test"]).await;
     let seen: Vec<_> = explained
         .routes
         .iter()

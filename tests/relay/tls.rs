@@ -4,20 +4,22 @@ use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
 use tempfile::TempDir;
+use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::lab::{Client, Host, LIMIT, Lab, Plan, host};
 use testkit::virtual_mx::Script;
 
 const ZONE: &str = "$ORIGIN test.\n@ SOA ns hostmaster 1 60 60 60 60\n";
 
-struct Certificate {
+pub(crate) struct Certificate {
     directory: TempDir,
     der: rustls::pki_types::CertificateDer<'static>,
 }
 
 impl Certificate {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let made = rcgen::generate_simple_self_signed(vec!["relay.test".to_owned()])
             .expect("a certificate");
         let directory = tempfile::tempdir().expect("a temporary directory");
@@ -33,7 +35,7 @@ impl Certificate {
         }
     }
 
-    fn config(&self) -> String {
+    pub(crate) fn config(&self) -> String {
         let at = self.directory.path().display();
         format!("[tls]\ncertificate = \"{at}/cert.pem\"\nkey = \"{at}/key.pem\"\n")
     }
@@ -50,14 +52,11 @@ async fn relay_with(certificate: &Certificate) -> (Host, Lab) {
     (hop, lab)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_client_starts_tls() {
-    let certificate = Certificate::new();
-    let (hop, lab) = relay_with(&certificate).await;
-    let mut client = Client::connect(lab.smtp()).await;
-    client.expect("220").await;
-    let offered = client.ask("EHLO client.test", "250").await;
-    assert!(offered.contains("250-STARTTLS\r\n"), "{offered}");
+/// Puts TLS on a connection that has said EHLO.
+pub(crate) async fn start_tls(
+    mut client: Client,
+    certificate: &Certificate,
+) -> Client<TlsStream<TcpStream>> {
     client.ask("STARTTLS", "220").await;
 
     let mut roots = rustls::RootCertStore::empty();
@@ -74,7 +73,18 @@ async fn a_client_starts_tls() {
         .connect(name, client.into_stream())
         .await
         .expect("TLS");
-    let mut client = Client::over(stream);
+    Client::over(stream)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_starts_tls() {
+    let certificate = Certificate::new();
+    let (hop, lab) = relay_with(&certificate).await;
+    let mut client = Client::connect(lab.smtp()).await;
+    client.expect("220").await;
+    let offered = client.ask("EHLO client.test", "250").await;
+    assert!(offered.contains("250-STARTTLS\r\n"), "{offered}");
+    let mut client = start_tls(client, &certificate).await;
     let offered = client.ask("EHLO client.test", "250").await;
     assert!(!offered.contains("STARTTLS"), "{offered}");
     client.ask("MAIL FROM:<me@sender.test>", "250").await;

@@ -115,7 +115,7 @@ impl Dialogue {
         };
         let admission = match ending {
             Ending::Accept(admission) => admission,
-            Ending::Discard(_) => {
+            Ending::Discard => {
                 let count = transaction.dropped_count() + transaction.recipient_count() as u64;
                 self.session.core.meters.discarded.increment(count);
                 self.session.meters.message_discarded();

@@ -19,7 +19,7 @@ pub(crate) enum Ending {
     /// The message is taken, as the transaction has it now.
     Accept(Admission),
     /// The client is told that it is taken, and it is dropped.
-    Discard(String),
+    Discard,
     /// The client is told why not.
     Refuse(Refusal),
 }
@@ -50,7 +50,7 @@ impl Transaction {
         for link in chain.links_of(self.id) {
             if self.accepted.is_empty() {
                 // Plugins have dropped every recipient: nobody is left to decide about.
-                return self.discard("no recipient is left".to_owned());
+                return self.discard("no recipient is left");
             }
             if !self.concerns(link, Phase::Message) || !self.has_recipient_for(link) {
                 continue;
@@ -58,12 +58,12 @@ impl Transaction {
             match self.ask_of_message(link, content, &mut admission).await {
                 Ok(None) => {}
                 Ok(Some(Stop::Chain)) => break,
-                Ok(Some(Stop::Discard(reason))) => return self.discard(reason),
+                Ok(Some(Stop::Discard(reason))) => return self.discard(&reason),
                 Err(refusal) => return Ending::Refuse(refusal),
             }
         }
         if self.accepted.is_empty() {
-            return self.discard("no recipient is left".to_owned());
+            return self.discard("no recipient is left");
         }
         Ending::Accept(admission)
     }
@@ -194,7 +194,7 @@ impl Transaction {
         accepted
     }
 
-    fn discard(&self, reason: String) -> Ending {
+    fn discard(&self, reason: &str) -> Ending {
         tracing::info!(
             id = %self.id,
             reason,
@@ -203,7 +203,7 @@ impl Transaction {
             peer = ?self.peer.ip,
             "message discarded"
         );
-        Ending::Discard(reason)
+        Ending::Discard
     }
 }
 
