@@ -233,6 +233,15 @@ impl VirtualMx {
         self.shared.record.borrow().messages.clone()
     }
 
+    /// The messages taken since the last time, forgetting them: for tests that would drown in them.
+    pub fn take_messages(&self) -> Vec<ReceivedMessage> {
+        let mut taken = Vec::new();
+        self.shared
+            .record
+            .send_modify(|record| taken = std::mem::take(&mut record.messages));
+        taken
+    }
+
     /// The connections made so far.
     pub fn connection_count(&self) -> usize {
         self.shared.record.borrow().connection_count

@@ -57,7 +57,7 @@ impl Changed {
 
 /// Why nothing could be tried.
 #[derive(Debug, Error)]
-pub enum ChangeError {
+pub(crate) enum ChangeError {
     /// There is no such plugin in force.
     #[error("there is no plugin {name}; there are: {known}")]
     Unknown {
