@@ -70,6 +70,10 @@ const TABLE: &[Knowledge] = &[
             ),
             ("crates/xtask/", "measures on the machine's own clock"),
             (
+                "crates/cli/src/plugin_bench.rs",
+                "measures calls; no relay state",
+            ),
+            (
                 "crates/cli/src/sink",
                 "a test destination that shows rates; no relay state",
             ),

@@ -6,10 +6,14 @@ mod check;
 mod control;
 mod explain;
 mod plugin;
+mod plugin_bench;
 mod plugin_build;
+mod plugin_candidate;
 mod plugin_inspect;
 mod plugin_live;
+mod plugin_new;
 mod plugin_project;
+mod plugin_replay;
 mod plugin_test;
 mod queue;
 mod run;
@@ -74,6 +78,18 @@ impl std::fmt::Display for ConfigRefused {
 
 impl std::error::Error for ConfigRefused {}
 
+/// The end of a command that has said all there is to say.
+#[derive(Debug)]
+struct Exit(u8);
+
+impl std::fmt::Display for Exit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "exit code {}", self.0)
+    }
+}
+
+impl std::error::Error for Exit {}
+
 impl ConfigArg {
     /// Loads the configuration, showing warnings, or every fault.
     #[allow(clippy::print_stderr)] // reports go to stderr
@@ -117,6 +133,9 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<ConfigRefused>() => ExitCode::from(2),
+        Err(error) if error.is::<Exit>() => {
+            ExitCode::from(error.downcast_ref::<Exit>().map_or(1, |exit| exit.0))
+        }
         // Its text names the cause already.
         Err(error) if error.is::<relay::StartError>() => {
             eprintln!("waypost: {error}");

@@ -35,7 +35,12 @@ struct Compiled {
     from_cache: bool,
 }
 
-pub(crate) async fn load(host: &Arc<HostCore>, spec: PluginSpec) -> Result<Plugin, LoadError> {
+/// `check_config`: also ask the plugin what it thinks of its configuration.
+pub(crate) async fn load(
+    host: &Arc<HostCore>,
+    spec: PluginSpec,
+    check_config: bool,
+) -> Result<Plugin, LoadError> {
     check_limits(host, &spec)?;
     let compiled = {
         let host = Arc::clone(host);
@@ -81,7 +86,7 @@ pub(crate) async fn load(host: &Arc<HostCore>, spec: PluginSpec) -> Result<Plugi
             Arc::clone(&host.options.clock),
         )),
     };
-    loaded.inspection.identity = start(&loaded).await?;
+    loaded.inspection.identity = start(&loaded, check_config).await?;
     let loaded = Arc::new(loaded);
     host.remember(&loaded);
     Ok(Plugin(loaded))
@@ -269,7 +274,10 @@ fn link(host: &HostCore, component: &Component) -> wasmtime::Result<InstancePre<
 }
 
 /// Makes an instance, asks who it is and what it says of its configuration.
-async fn start(plugin: &Loaded) -> Result<Option<(String, String)>, LoadError> {
+async fn start(
+    plugin: &Loaded,
+    check_config: bool,
+) -> Result<Option<(String, String)>, LoadError> {
     let name = &plugin.profile.name;
     let failed = |step| {
         move |failure| LoadError::Start {
@@ -298,6 +306,10 @@ async fn start(plugin: &Loaded) -> Result<Option<(String, String)>, LoadError> {
         })
         .await
         .map_err(failed("identify"))?;
+    let who = Some((identity.name, identity.version));
+    if !check_config {
+        return Ok(who);
+    }
     let messages = new_run()
         .within_limits(|run| {
             Box::pin(async move {
@@ -318,5 +330,5 @@ async fn start(plugin: &Loaded) -> Result<Option<(String, String)>, LoadError> {
                 .collect(),
         });
     }
-    Ok(Some((identity.name, identity.version)))
+    Ok(who)
 }

@@ -94,6 +94,7 @@
 mod compare;
 mod format;
 mod run;
+mod sample;
 mod snapshot;
 mod stores;
 mod world;
@@ -101,6 +102,7 @@ mod world;
 use std::path::{Path, PathBuf};
 
 pub use run::{Outcome, run_file, run_file_with};
+pub use sample::SampleCall;
 pub use snapshot::Snapshots;
 
 /// A file of cases.
