@@ -9,4 +9,5 @@ mod replies;
 mod server_commands;
 mod server_limits;
 mod server_sessions;
+mod server_waits;
 mod support;
