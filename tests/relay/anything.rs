@@ -291,7 +291,7 @@ async fn no_answer_sends_mail_where_no_valid_plan_does() {
             answers.push(answer);
         }
         lab.wait_for_metric("waypost_queue_messages{state=\"active\"}", |count| {
-            count == 0.0
+            count < 0.5
         })
         .await;
         arrived += check(&hosts, &answers);
