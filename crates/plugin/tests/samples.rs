@@ -32,18 +32,29 @@ fn assert_passed(outcomes: &[Outcome]) {
     assert!(failed.is_empty(), "\n{}", failed.join("\n"));
 }
 
-#[tokio::test]
-async fn smarthost_table_overrides() {
-    let outcomes = run_cases("smarthost-table").await;
-    assert_eq!(outcomes.len(), 11);
-    assert_passed(&outcomes);
+/// Directories of the samples, by name.
+fn samples() -> Vec<String> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugins");
+    let entries = std::fs::read_dir(directory).unwrap();
+    let directories = entries.map(|entry| entry.unwrap().path());
+    let mut names: Vec<String> = directories
+        .filter(|directory| directory.join("Cargo.toml").is_file())
+        .map(|directory| directory.file_name().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    names.sort();
+    names
 }
 
 #[tokio::test]
-async fn mx_preference_augments() {
-    let outcomes = run_cases("mx-preference").await;
-    assert_eq!(outcomes.len(), 8);
+async fn every_sample_answers_as_its_cases_say() {
+    let mut outcomes = Vec::new();
+    for name in samples() {
+        let of_sample = run_cases(&name).await;
+        assert!(of_sample.len() >= 5, "{name}: {} cases", of_sample.len());
+        outcomes.extend(of_sample);
+    }
     assert_passed(&outcomes);
+    assert!(outcomes.len() >= 110, "{}", outcomes.len());
 }
 
 async fn differences(case: &str) -> Vec<String> {
@@ -88,7 +99,10 @@ async fn other_ends_than_the_expected_are_told() {
         "{table}\n[[case]]\n{case}\nexpect_failure = {{ reason = 'trap' }}"
     ))
     .await;
-    assert!(told[0].starts_with("expected a failure, got ["), "{told:?}");
+    assert!(
+        told[0].starts_with("expected the failure trap, got ["),
+        "{told:?}"
+    );
     let told = differences(&format!("{table}\n[[case]]\n{case}\nexpect_faults = ['x']")).await;
     assert_eq!(told, ["expected faults of the configuration, it was taken"]);
     let told = differences(&format!("[[case]]\n{case}\nexpect = []")).await;
@@ -114,12 +128,15 @@ fn a_file_that_is_no_case_is_refused_with_its_place() {
         std::fs::write(&path, text).unwrap();
         CaseFile::read(&path).unwrap_err().to_string()
     };
-    assert!(refused("[[case]]\nname = 'x'\nrecipient = []").contains("line 3"));
+    let told = refused("[[case]]\nname = 'x'\nrecipient = []");
+    assert!(
+        told.contains("line 1: case \"x\"") && told.contains("`recipient`"),
+        "{told}"
+    );
     assert!(refused("case = []").contains("no cases"));
     assert!(refused("[[case]]\nname = 'x'\nexpect = []").contains("`recipients` is wanted"));
-    assert!(
-        refused("[[case]]\nname = 'x'\nrecipients = ['a@b.example']").contains("one of `expect`")
-    );
+    let two = "recipients = ['a@b.example']\nexpect = []\nexpect_faults = []";
+    assert!(refused(&format!("[[case]]\nname = 'x'\n{two}")).contains("only one of `expect`"));
     let case = "[[case]]\nname = 'x'\nrecipients = ['a@b.example']\n";
     assert!(
         refused(&format!("{case}expect_failure = {{ reason = 'bad' }}"))
