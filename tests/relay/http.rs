@@ -63,7 +63,12 @@ async fn serve(stream: TcpStream, together: Arc<Barrier>, requests: Arc<AtomicUs
         if stream.read_exact(&mut body).await.is_err() {
             return;
         }
-        let ok = |text: &str| format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{text}", text.len());
+        let ok = |text: &str| {
+            format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{text}",
+                text.len()
+            )
+        };
         let path = head.split(' ').nth(1).expect("a target");
         let response = match path {
             "/hello" => ok("hello"),
@@ -140,7 +145,11 @@ async fn a_service_that_was_granted_answers() {
     assert_eq!(answer(&lab, "post").await, "200 5000");
     let host = format!("200 127.0.0.1:{} tested", server.port);
     assert_eq!(answer(&lab, "host").await, host);
-    assert_eq!(server.connections.load(Ordering::SeqCst), 1, "it is kept open");
+    assert_eq!(
+        server.connections.load(Ordering::SeqCst),
+        1,
+        "it is kept open"
+    );
     for _ in 0..3 {
         assert_eq!(answer(&lab, "closes").await, "200 bye");
     }
@@ -170,18 +179,30 @@ async fn what_was_not_granted_is_not_asked() {
         ("user", "http get http://127.0.0.1:PORT@evil.test/hello"),
         ("file", "http get file:///etc/passwd"),
         ("redirect", "http get http://127.0.0.1:PORT/redirect"),
-        ("smuggle", "field x-test a\\r\\nhost:evil http://127.0.0.1:PORT/host"),
+        (
+            "smuggle",
+            "field x-test a\\r\\nhost:evil http://127.0.0.1:PORT/host",
+        ),
         ("host", "field host evil http://127.0.0.1:PORT/host"),
-        ("length", "field content-length 3 http://127.0.0.1:PORT/host"),
+        (
+            "length",
+            "field content-length 3 http://127.0.0.1:PORT/host",
+        ),
     ];
     let lab = lab_with(&server, "", &commands).await;
     for command in ["port", "scheme", "name"] {
         let denied = answer(&lab, command).await;
-        assert!(denied.starts_with("HttpError::Denied("), "{command}: {denied}");
+        assert!(
+            denied.starts_with("HttpError::Denied("),
+            "{command}: {denied}"
+        );
     }
     for command in ["user", "file", "smuggle", "host", "length"] {
         let refused = answer(&lab, command).await;
-        assert!(refused.starts_with("HttpError::Protocol("), "{command}: {refused}");
+        assert!(
+            refused.starts_with("HttpError::Protocol("),
+            "{command}: {refused}"
+        );
     }
     assert_eq!((server.requests(), other.requests()), (0, 0));
     // A redirect is an answer like another.
@@ -200,7 +221,10 @@ async fn a_name_that_leads_inside_is_followed_only_with_leave() {
     let named = "http = [\"http://inside.test:PORT\", \"http://127.0.0.1:PORT\", \"http://nowhere.test:PORT\"]\n";
     let lab = lab_with(&server, named, &commands).await;
     let denied = answer(&lab, "inside").await;
-    assert!(denied.contains("Denied") && denied.contains("127.0.0.1"), "{denied}");
+    assert!(
+        denied.contains("Denied") && denied.contains("127.0.0.1"),
+        "{denied}"
+    );
     assert_eq!(server.requests(), 0);
     assert_eq!(answer(&lab, "literal").await, "200 hello");
     // The connection that the address has is not one for the name.
@@ -210,7 +234,10 @@ async fn a_name_that_leads_inside_is_followed_only_with_leave() {
     assert!(nowhere.starts_with("HttpError::Connect("), "{nowhere}");
     assert_eq!(counted(&lab, "denied").await, 2.0);
     assert_eq!(counted(&lab, "connect").await, 1.0);
-    let leave = lab.config.replace("[plugin.grants]\n", "[plugin.grants]\nhttp_private = true\n");
+    let leave = lab.config.replace(
+        "[plugin.grants]\n",
+        "[plugin.grants]\nhttp_private = true\n",
+    );
     lab.reload(&leave).await;
     assert_eq!(answer(&lab, "inside").await, "200 hello");
     // And is taken back again, with the connection still open.
@@ -240,7 +267,12 @@ async fn slow_large_and_broken_answers_end() {
     let garbage = answer(&lab, "garbage").await;
     assert!(garbage.starts_with("HttpError::Protocol("), "{garbage}");
     assert_eq!(answer(&lab, "hello").await, "200 hello");
-    for (result, count) in [("timeout", 1.0), ("too_large", 3.0), ("protocol", 1.0), ("ok", 1.0)] {
+    for (result, count) in [
+        ("timeout", 1.0),
+        ("too_large", 3.0),
+        ("protocol", 1.0),
+        ("ok", 1.0),
+    ] {
         assert_eq!(counted(&lab, result).await, count, "{result}");
     }
 }
@@ -262,10 +294,22 @@ async fn a_credential_goes_with_its_origin_and_nowhere_else() {
                  \"http://inside.test:{port}\"]\nhttp_private = true"
             ),
             &[
-                ("token", &format!("auth token http://127.0.0.1:{port}/authorization")),
-                ("login", &format!("auth login http://127.0.0.1:{port}/authorization")),
-                ("other", &format!("auth token http://inside.test:{port}/authorization")),
-                ("none", &format!("http get http://127.0.0.1:{port}/authorization")),
+                (
+                    "token",
+                    &format!("auth token http://127.0.0.1:{port}/authorization")
+                ),
+                (
+                    "login",
+                    &format!("auth login http://127.0.0.1:{port}/authorization")
+                ),
+                (
+                    "other",
+                    &format!("auth token http://inside.test:{port}/authorization")
+                ),
+                (
+                    "none",
+                    &format!("http get http://127.0.0.1:{port}/authorization")
+                ),
             ]
         )
     );
@@ -274,7 +318,10 @@ async fn a_credential_goes_with_its_origin_and_nowhere_else() {
     assert_eq!(answer(&lab, "none").await, "200 ");
     for command in ["login", "other"] {
         let denied = answer(&lab, command).await;
-        assert!(denied.starts_with("HttpError::Denied("), "{command}: {denied}");
+        assert!(
+            denied.starts_with("HttpError::Denied("),
+            "{command}: {denied}"
+        );
         assert!(!denied.contains("geheim"), "{denied}");
     }
     // A secret is read anew with a reload.
@@ -283,7 +330,14 @@ async fn a_credential_goes_with_its_origin_and_nowhere_else() {
     assert_eq!(answer(&lab, "token").await, "200 Bearer neu");
     std::fs::write(&path, "\n").expect("it is written");
     let parsed = crate::lab::parse(lab.directory.path(), &lab.config);
-    let refused = lab.relay.reload(parsed).await.expect_err("there is no secret");
-    assert!(refused.to_string().contains("credential token"), "{refused}");
+    let refused = lab
+        .relay
+        .reload(parsed)
+        .await
+        .expect_err("there is no secret");
+    assert!(
+        refused.to_string().contains("credential token"),
+        "{refused}"
+    );
     assert_eq!(answer(&lab, "token").await, "200 Bearer neu");
 }

@@ -36,8 +36,12 @@ async fn state_is_kept_between_calls_and_over_reloads() {
     lab.reload(&lab.config).await;
     assert_eq!(answer(&lab, "add").await, "Ok(3)");
     // Of another configuration, and hence another version of the plugin.
-    lab.reload(&lab.config.replace("64KiB", "128KiB").replace("text sum", "text  sum"))
-        .await;
+    lab.reload(
+        &lab.config
+            .replace("64KiB", "128KiB")
+            .replace("text sum", "text  sum"),
+    )
+    .await;
     assert_eq!(answer(&lab, "add").await, "Ok(4)");
     assert_eq!(answer(&lab, "remove").await, "Ok(true)");
     assert_eq!(answer(&lab, "add").await, "Ok(1)");
@@ -71,7 +75,9 @@ async fn durable_state_is_written_while_the_relay_runs() {
     let before = lab(&granted("state = \"64KiB\"\nstate_durable = true")).await;
     assert_eq!(answer(&before, "add").await, "Ok(1)");
     let written = "waypost_plugin_state_writes_total{plugin=\"resources\",result=\"ok\"}";
-    before.wait_for_metric(written, |written| written >= 1.0).await;
+    before
+        .wait_for_metric(written, |written| written >= 1.0)
+        .await;
     let log = Path::new("spool/plugin-state/resources.log");
     let copy = tempfile::tempdir().expect("a directory");
     let to = copy.path().join(log);
@@ -95,7 +101,10 @@ async fn durable_state_is_written_while_the_relay_runs() {
 async fn a_damaged_file_is_set_aside_and_the_relay_starts() {
     let before = lab(&granted("state = \"64KiB\"\nstate_durable = true")).await;
     assert_eq!(answer(&before, "add").await, "Ok(1)");
-    let log = before.directory.path().join("spool/plugin-state/resources.log");
+    let log = before
+        .directory
+        .path()
+        .join("spool/plugin-state/resources.log");
     before.relay.shutdown().await;
     // Damage with something good behind it is no crash's doing.
     let good = std::fs::read(&log).expect("it is there");
@@ -152,14 +161,21 @@ async fn a_flood_ends_at_the_quota_and_touches_nobody_else() {
     assert_eq!(answer(&lab, "large").await, "Err(StateError::Quota)");
     let refused = "waypost_plugin_state_refused_total{plugin=\"second\"}";
     assert!(lab.metric(refused).await >= 2.0);
-    let bytes = lab.metric("waypost_plugin_state_bytes{plugin=\"second\"}").await;
+    let bytes = lab
+        .metric("waypost_plugin_state_bytes{plugin=\"second\"}")
+        .await;
     assert!((60_000.0..=65_536.0).contains(&bytes), "{bytes}");
     let other = id_of(&lab.send("small@other.test").await);
     assert_eq!(answer_about(&lab, &other).await, "Ok(())");
     // Lowering the quota takes nothing away; raising it makes room.
-    lab.reload(&lab.config.replace("state = \"64KiB\"", "state = \"1KiB\"")).await;
+    lab.reload(&lab.config.replace("state = \"64KiB\"", "state = \"1KiB\""))
+        .await;
     assert_eq!(answer(&lab, "small").await, "Err(StateError::Quota)");
-    lab.reload(&lab.config.replace("state = \"64KiB\"", "state = \"128KiB\"")).await;
+    lab.reload(
+        &lab.config
+            .replace("state = \"64KiB\"", "state = \"128KiB\""),
+    )
+    .await;
     assert_eq!(answer(&lab, "small").await, "Ok(())");
 }
 

@@ -27,8 +27,8 @@ async fn a_changed_file_changes_the_way_and_a_bad_one_does_not() {
     let port = first.port();
     let to = |octet: u8| format!("# who goes where\ndest.test 127.0.0.{octet}:{port}\n");
     std::fs::write(&path, to(2)).expect("it is written");
-    let config = table("routes", &path, "map")
-        + &guest("tables = [\"routes\"]", &[("you", "route routes")]);
+    let config =
+        table("routes", &path, "map") + &guest("tables = [\"routes\"]", &[("you", "route routes")]);
     let lab = lab(&config).await;
     lab.send("you@dest.test").await;
     first.wait_for_messages(1, LIMIT).await;
@@ -53,7 +53,10 @@ async fn a_changed_file_changes_the_way_and_a_bad_one_does_not() {
     lab.reload(&lab.config).await;
     lab.send("you@dest.test").await;
     first.wait_for_messages(2, LIMIT).await;
-    assert_eq!(lab.metric("waypost_table_entries{table=\"routes\"}").await, 1.0);
+    assert_eq!(
+        lab.metric("waypost_table_entries{table=\"routes\"}").await,
+        1.0
+    );
     lab.wait_until_empty().await;
 }
 
@@ -76,8 +79,8 @@ async fn a_table_may_change_all_the_time() {
         std::fs::rename(&partial, &path).expect("it is renamed");
     };
     put(2);
-    let config = table("routes", &path, "map")
-        + &guest("tables = [\"routes\"]", &[("you", "route routes")]);
+    let config =
+        table("routes", &path, "map") + &guest("tables = [\"routes\"]", &[("you", "route routes")]);
     let lab = lab(&config).await;
     let mut sent = 0;
     for round in 0..6_u8 {
@@ -101,9 +104,15 @@ async fn every_format_answers_as_the_contract_says() {
         std::fs::write(&path, text).expect("it is written");
         path
     };
-    let map = file("map", "# transport(5)\nExample.com  smtp:[a]\n  :25\n*\tsmtp:\n");
+    let map = file(
+        "map",
+        "# transport(5)\nExample.com  smtp:[a]\n  :25\n*\tsmtp:\n",
+    );
     let domains = file("domains", "example.com\n.example.net eu\n");
-    let networks = file("networks", "10.0.0.0/8 wide\n10.1.0.0/16 narrow\n2001:db8::/32 six\n");
+    let networks = file(
+        "networks",
+        "10.0.0.0/8 wide\n10.1.0.0/16 narrow\n2001:db8::/32 six\n",
+    );
     let config = [
         table("map", &map, "map"),
         table("domains", &domains, "domains"),
@@ -131,7 +140,10 @@ async fn every_format_answers_as_the_contract_says() {
     let lab = lab(&config.concat()).await;
     for (command, wanted) in [
         ("get", "Ok(Some(\"smtp:[a]  :25\"))"),
-        ("many", "Ok([None, Some(\"smtp:\"), Some(\"smtp:[a]  :25\")])"),
+        (
+            "many",
+            "Ok([None, Some(\"smtp:\"), Some(\"smtp:[a]  :25\")])",
+        ),
         ("below", "Ok(Some((\"example.com\", \"smtp:[a]  :25\")))"),
         ("exact", "Ok(Some((\"example.com\", \"\")))"),
         ("under", "Ok(None)"),
@@ -196,7 +208,9 @@ async fn a_table_that_was_never_good_is_refused_with_every_fault() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("networks");
     std::fs::write(&path, "10.0.0.0/8\n10.0.0.1/8\nhost.example\n").expect("it is written");
-    let lab = Plan::new("$ORIGIN test.\n@ SOA ns h 1 60 60 60 60\n", 25).open().await;
+    let lab = Plan::new("$ORIGIN test.\n@ SOA ns h 1 60 60 60 60\n", 25)
+        .open()
+        .await;
     let config = lab.config.clone() + &table("networks", &path, "networks");
     let refused = refusal(&lab, &config).await;
     let shown = path.display();

@@ -297,7 +297,10 @@ pub(super) fn grants(
         section.fault(Severity::Error, "state_durable", wrong);
     }
     let credentials = origins(section, known);
-    grants.http = credentials.iter().map(|(origin, _)| origin.clone()).collect();
+    grants.http = credentials
+        .iter()
+        .map(|(origin, _)| origin.clone())
+        .collect();
     let default = HttpGrant::default();
     let longest = Duration::from_secs(600);
     let size = |section: &mut Section<'_>, key, default: usize| {
@@ -314,11 +317,7 @@ pub(super) fn grants(
         ),
         request_bytes: size(section, "http_request_size", default.request_bytes),
         response_bytes: size(section, "http_response_size", default.response_bytes),
-        concurrency_count: section.count(
-            "http_concurrency",
-            default.concurrency_count,
-            1..=10_000,
-        ),
+        concurrency_count: section.count("http_concurrency", default.concurrency_count, 1..=10_000),
     }
 }
 
@@ -334,7 +333,10 @@ fn origins(section: &mut Section<'_>, known: &Known) -> Vec<(Origin, Vec<String>
             continue;
         }
         let mut entry = node.section();
-        let origin = entry.required("origin", "write an origin, as in \"https://policy.example\"");
+        let origin = entry.required(
+            "origin",
+            "write an origin, as in \"https://policy.example\"",
+        );
         let origin = origin.and_then(|node| node.parsed("an origin in quotes", origin_value));
         let auth = entry.texts("auth", "a list of names of credentials", |text| {
             one_of(text, "credential", &known.credentials)

@@ -146,7 +146,12 @@ impl PluginStates {
         let is_gone = |plugin: &String| !granted.iter().any(|(name, _, _)| name == plugin);
         let gone: Vec<String> = {
             let books = self.shared.books();
-            books.namespaces.keys().filter(|name| is_gone(name)).cloned().collect()
+            books
+                .namespaces
+                .keys()
+                .filter(|name| is_gone(name))
+                .cloned()
+                .collect()
         };
         for plugin in gone {
             // Its log, if it has one, stays for the day on which the plugin comes back.
@@ -246,7 +251,11 @@ impl Shared {
         }
         if recovered.torn_bytes > 0 {
             let torn_bytes = recovered.torn_bytes;
-            tracing::warn!(plugin, torn_bytes, "the last write of plugin state was cut off");
+            tracing::warn!(
+                plugin,
+                torn_bytes,
+                "the last write of plugin state was cut off"
+            );
         }
         Some(LogState::Open(log))
     }
@@ -400,20 +409,33 @@ mod tests {
         let durable = before.namespace("kept", 100_000, true);
         let passing = before.namespace("lost", 100_000, false);
         for namespace in [&durable, &passing] {
-            namespace.put("a", b"1", None, 1_000_000).expect("there is room");
-            namespace.put("short", b"1", Some(1), 999_998).expect("there is room");
-            namespace.put("b", b"2", None, 1_000_000).expect("there is room");
+            namespace
+                .put("a", b"1", None, 1_000_000)
+                .expect("there is room");
+            namespace
+                .put("short", b"1", Some(1), 999_998)
+                .expect("there is room");
+            namespace
+                .put("b", b"2", None, 1_000_000)
+                .expect("there is room");
             namespace.remove("a", 1_000_000).expect("it answers");
             assert_eq!(namespace.take("bucket", 3, 0.001, 3, 1_000_000), Ok(true));
         }
-        let version = durable.get("b", 1_000_000).expect("it answers").expect("there").version;
+        let version = durable
+            .get("b", 1_000_000)
+            .expect("it answers")
+            .expect("there")
+            .version;
         before.close();
 
         let after = states(directory.path());
         let durable = after.namespace("kept", 100_000, true);
         assert_eq!(text(&durable, "a"), None);
         assert_eq!(text(&durable, "short"), None);
-        let entry = durable.get("b", 1_000_000).expect("it answers").expect("there");
+        let entry = durable
+            .get("b", 1_000_000)
+            .expect("it answers")
+            .expect("there");
         assert_eq!((entry.value, entry.version), (b"2".to_vec(), version));
         assert!(durable.put("c", b"3", None, 1_000_000).expect("room") > version);
         assert_eq!(durable.take("bucket", 1, 0.001, 3, 1_000_000), Ok(false));
@@ -427,7 +449,9 @@ mod tests {
         let before = states(directory.path());
         let namespace = before.namespace("kept", 100_000, true);
         for key in ["a", "b", "c"] {
-            namespace.put(key, key.as_bytes(), None, 1_000_000).expect("there is room");
+            namespace
+                .put(key, key.as_bytes(), None, 1_000_000)
+                .expect("there is room");
             before.shared.write_changes("kept");
         }
         before.close();
@@ -443,11 +467,23 @@ mod tests {
         after.close();
         let names = std::fs::read_dir(directory.path().join("plugin-state")).expect("it is there");
         let names: Vec<String> = names
-            .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+            .map(|entry| {
+                entry
+                    .expect("an entry")
+                    .file_name()
+                    .to_string_lossy()
+                    .into_owned()
+            })
             .collect();
-        assert!(names.iter().any(|name| name.starts_with("kept.damaged-")), "{names:?}");
+        assert!(
+            names.iter().any(|name| name.starts_with("kept.damaged-")),
+            "{names:?}"
+        );
         let again = states(directory.path());
-        assert_eq!(text(&again.namespace("kept", 100_000, true), "b").as_deref(), Some("b"));
+        assert_eq!(
+            text(&again.namespace("kept", 100_000, true), "b").as_deref(),
+            Some("b")
+        );
     }
 
     #[test]
@@ -456,7 +492,9 @@ mod tests {
         let states = states(directory.path());
         let namespace = states.namespace("kept", 100_000, true);
         for round in 0..100_u8 {
-            namespace.put("a", &[round; 50_000], None, 1_000_000).expect("there is room");
+            namespace
+                .put("a", &[round; 50_000], None, 1_000_000)
+                .expect("there is room");
             states.shared.write_changes("kept");
         }
         states.close();
@@ -472,7 +510,9 @@ mod tests {
         let granted = |quota, is_durable| [("kept".to_owned(), quota, is_durable)];
         before.settle(&granted(100_000, false));
         let namespace = before.namespace("kept", 100_000, false);
-        namespace.put("a", b"1", None, 1_000_000).expect("there is room");
+        namespace
+            .put("a", b"1", None, 1_000_000)
+            .expect("there is room");
         before.settle(&granted(10, true));
         assert!(namespace.put("b", b"1", None, 1_000_000).is_err());
         assert_eq!(text(&namespace, "a").as_deref(), Some("1"));

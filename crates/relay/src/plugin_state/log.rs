@@ -183,7 +183,10 @@ mod tests {
     }
 
     fn numbers(recovered: &Recovered) -> Vec<u64> {
-        let held = recovered.records.iter().filter_map(|each| each.held.as_ref());
+        let held = recovered
+            .records
+            .iter()
+            .filter_map(|each| each.held.as_ref());
         held.map(|held| held.number).collect()
     }
 
@@ -232,7 +235,10 @@ mod tests {
         log.append(&[record("a", 1)]).expect("it is written");
         log.append(&[record("a", 2)]).expect("it is written");
         drop(log);
-        let mut file = OpenOptions::new().append(true).open(&path).expect("it is there");
+        let mut file = OpenOptions::new()
+            .append(true)
+            .open(&path)
+            .expect("it is there");
         file.write_all(b"WpS1 half a frame").expect("it is written");
         let (mut log, recovered) = StateLog::open(&path).expect("it opens");
         assert_eq!(numbers(&recovered), [1, 2]);

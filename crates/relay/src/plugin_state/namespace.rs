@@ -218,7 +218,11 @@ impl Inner {
         while cost > before && is_over(self.used_bytes) > self.quota_bytes {
             // The entry itself may be what expires: then there is nothing before it, and the
             // sum is the same.
-            if self.slots.get(&key).is_some_and(|s| s.held.expires_at_ms <= now_ms) {
+            if self
+                .slots
+                .get(&key)
+                .is_some_and(|s| s.held.expires_at_ms <= now_ms)
+            {
                 self.drop_entry(&key);
                 return self.store(key, held, now_ms);
             }

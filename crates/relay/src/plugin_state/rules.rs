@@ -107,7 +107,9 @@ mod tests {
     fn a_bucket_gives_its_burst_and_then_its_rate() {
         let mut bucket = None;
         let now = 1_800_000_000_000;
-        let at_once = (0..10).filter(|_| take_from(&mut bucket, 1, 3.0, 5, now)).count();
+        let at_once = (0..10)
+            .filter(|_| take_from(&mut bucket, 1, 3.0, 5, now))
+            .count();
         assert_eq!(at_once, 5);
         let mut given = 0;
         for tick in 1..=10_000 {

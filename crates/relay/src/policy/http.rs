@@ -129,9 +129,10 @@ impl HttpAccess {
         fields.insert(header::HOST, host);
         if let Some(name) = &request.auth {
             let is_it = |known: &&Credential| known.name == *name && known.origin == *origin;
-            let credential = self.credentials.iter().find(is_it).ok_or_else(|| {
-                HttpFailure::Denied(format!("credential {name:?} for {origin}"))
-            })?;
+            let credential =
+                self.credentials.iter().find(is_it).ok_or_else(|| {
+                    HttpFailure::Denied(format!("credential {name:?} for {origin}"))
+                })?;
             if fields.contains_key(header::AUTHORIZATION) {
                 let twice = "`auth` and a field `authorization` do not go together";
                 return Err(HttpFailure::Protocol(twice.to_owned()));
@@ -175,7 +176,10 @@ fn target(url: &str) -> Result<Uri, HttpFailure> {
 
 /// The plugin's fields. Names and values cannot break out of their line: the types refuse that.
 fn fields(given: &[(String, String)]) -> Result<HeaderMap, HttpFailure> {
-    let bytes: usize = given.iter().map(|(name, value)| name.len() + value.len()).sum();
+    let bytes: usize = given
+        .iter()
+        .map(|(name, value)| name.len() + value.len())
+        .sum();
     if given.len() > FIELDS_MAX || bytes > FIELDS_BYTES_MAX {
         return Err(HttpFailure::TooLarge);
     }
@@ -252,7 +256,10 @@ mod tests {
             ("Keep-Alive", "timeout=5"),
         ] {
             let refused = fields(&pairs(&[field]));
-            assert!(matches!(refused, Err(HttpFailure::Protocol(_))), "{field:?}");
+            assert!(
+                matches!(refused, Err(HttpFailure::Protocol(_))),
+                "{field:?}"
+            );
         }
         let kept = fields(&pairs(&[("X-One", "1"), ("x-one", "2")])).expect("they are good");
         assert_eq!(kept.get_all("x-one").iter().count(), 2);

@@ -101,7 +101,11 @@ impl LiveTable {
     /// same at the last look, and one that was refused is not tried again.
     fn refresh(&self, patience: bool, now_ms: u64) {
         // Held while the file is read: there is nobody to wait for it but another refresh.
-        let mut seen = self.shared.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self
+            .shared
+            .seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let found = stamp(&self.config.path);
         if found == seen.loaded {
             (seen.refused, seen.settling) = (None, None);
@@ -148,7 +152,12 @@ fn read(config: &TableConfig) -> Result<FileTable, TableFaults> {
     let (table, warnings) = FileTable::read(config)?;
     let path = config.path.display();
     for warning in warnings.iter().take(WARNINGS_LOGGED) {
-        tracing::warn!(table = config.name, "{path}:{}: {}", warning.line, warning.message);
+        tracing::warn!(
+            table = config.name,
+            "{path}:{}: {}",
+            warning.line,
+            warning.message
+        );
     }
     let more = warnings.len().saturating_sub(WARNINGS_LOGGED);
     if more > 0 {
@@ -296,10 +305,18 @@ mod tests {
 
         fs::write(&path, "key second\n").expect("it is written");
         table.refresh(true, 2);
-        assert_eq!(value(table).as_deref(), Some("one"), "it may not be complete");
+        assert_eq!(
+            value(table).as_deref(),
+            Some("one"),
+            "it may not be complete"
+        );
         table.refresh(true, 3);
         assert_eq!(value(table).as_deref(), Some("second"));
-        assert_eq!(held.get("key"), Ok(Some("one".to_owned())), "a call keeps what it has");
+        assert_eq!(
+            held.get("key"),
+            Ok(Some("one".to_owned())),
+            "a call keeps what it has"
+        );
         assert_eq!(table.loaded_at_ms(), 3);
 
         fs::write(&path, "novalue\n").expect("it is written");
@@ -314,7 +331,11 @@ mod tests {
         fs::write(&path, "key third-one\n").expect("it is written");
         let again = Tables::load(&[config(&path)], &tables, 9).expect("it is good");
         let again = again.get("routes").expect("it is there");
-        assert_eq!(value(again).as_deref(), Some("third-one"), "a reload does not wait");
+        assert_eq!(
+            value(again).as_deref(),
+            Some("third-one"),
+            "a reload does not wait"
+        );
     }
 
     #[test]

@@ -229,7 +229,10 @@ mod tests {
 
     #[test]
     fn networks_give_the_longest_prefix() {
-        let networks = table(TableFormat::Networks, "10.0.0.0/8 wide\n10.1.0.0/16\tnarrow one\n");
+        let networks = table(
+            TableFormat::Networks,
+            "10.0.0.0/8 wide\n10.1.0.0/16\tnarrow one\n",
+        );
         let found = |ip: &str| {
             let address = ip.parse().expect("an address");
             networks.match_ip(address).expect("it has networks")
@@ -255,22 +258,38 @@ mod tests {
         let mut text = String::new();
         let mut networks = String::new();
         for number in 0..1_000_000_u32 {
-            writeln!(text, "customer-{number}.example smtp:[relay-{}.example]", number % 7)
-                .expect("a string");
+            writeln!(
+                text,
+                "customer-{number}.example smtp:[relay-{}.example]",
+                number % 7
+            )
+            .expect("a string");
             let address = std::net::Ipv4Addr::from(0x0a00_0000 + number * 256);
             writeln!(networks, "{address}/24 pool-{}", number % 3).expect("a string");
         }
         let map = table(TableFormat::Map, &text);
         assert_eq!(map.len(), 1_000_000);
-        assert!(map.bytes() < 2 * text.len(), "{} {}", map.bytes(), text.len());
+        assert!(
+            map.bytes() < 2 * text.len(),
+            "{} {}",
+            map.bytes(),
+            text.len()
+        );
         let value = map.get("customer-999999.example").expect("it answers");
         assert_eq!(value.as_deref(), Some("smtp:[relay-0.example]"));
-        let found = map.match_domain("mail.customer-7.example").expect("it answers");
-        assert_eq!(found.map(|(key, _)| key).as_deref(), Some("customer-7.example"));
+        let found = map
+            .match_domain("mail.customer-7.example")
+            .expect("it answers");
+        assert_eq!(
+            found.map(|(key, _)| key).as_deref(),
+            Some("customer-7.example")
+        );
 
         let tree = table(TableFormat::Networks, &networks);
         assert!(tree.bytes() < 2 * networks.len(), "{}", tree.bytes());
-        let found = tree.match_ip("10.0.5.9".parse().expect("one")).expect("it answers");
+        let found = tree
+            .match_ip("10.0.5.9".parse().expect("one"))
+            .expect("it answers");
         assert_eq!(found, Some(("10.0.5.0/24".to_owned(), "pool-2".to_owned())));
     }
 }

@@ -164,7 +164,11 @@ impl<A: Copy + Ord> Family<A> {
     /// The value of exactly this network.
     fn exact(&self, first: A, prefix: u8) -> Option<u32> {
         let from = self.first.partition_point(|each| *each < first);
-        let same = self.first.get(from..)?.iter().take_while(|each| **each == first);
+        let same = self
+            .first
+            .get(from..)?
+            .iter()
+            .take_while(|each| **each == first);
         let mut places = from..from + same.count();
         let at = places.find(|at| self.prefix.get(*at) == Some(&prefix))?;
         self.value.get(at).copied()
@@ -309,7 +313,11 @@ mod tests {
             let with = all.iter().filter(|network| network.contains(&address));
             let longest = with.max_by_key(|network| network.prefix_len());
             let found = tree.find(address.into()).map(|(network, _)| network);
-            assert_eq!(found, longest.map(|network| IpNet::V4(*network)), "{address}");
+            assert_eq!(
+                found,
+                longest.map(|network| IpNet::V4(*network)),
+                "{address}"
+            );
         }
     }
 }

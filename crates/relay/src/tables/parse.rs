@@ -78,7 +78,10 @@ impl Reading {
     fn goes_on(&mut self, entries: usize, line: u32) -> bool {
         if entries > self.entries_max {
             let most = self.entries_max;
-            self.fault(line, format!("there are more than max_entries = {most} entries"));
+            self.fault(
+                line,
+                format!("there are more than max_entries = {most} entries"),
+            );
             return false;
         }
         self.faults.len() < FAULTS_MAX
@@ -128,6 +131,7 @@ fn map(octets: &[u8], reading: &mut Reading) -> Result<Parsed, Vec<TableFault>> 
             entry(start, &text, &mut builder, reading);
         }
         if !reading.goes_on(builder.len(), number) {
+            logical = None;
             break;
         }
     }
@@ -152,7 +156,10 @@ fn entry(line: u32, octets: &[u8], builder: &mut EntriesBuilder, reading: &mut R
     let (key, value) = text.split_at(end);
     let value = value.trim_matches(|c: char| c.is_ascii_whitespace());
     if value.is_empty() {
-        reading.fault(line, format!("{key:?} has no value: write key, white space, value"));
+        reading.fault(
+            line,
+            format!("{key:?} has no value: write key, white space, value"),
+        );
         return;
     }
     if key.len() > 1 && key.ends_with(':') {
@@ -307,14 +314,12 @@ mod tests {
     }
 
     /// The example of postconf's transport(5), with everything that postmap(1) allows.
-    const TRANSPORT: &str = "\
-# Internal mail\r
+    const TRANSPORT: &str = "# Internal mail\r
 example.com      local:\r
 
   # an indented comment
-.Example.COM     smtp:[gateway.example.com]\t \n\
-user@example.net\n   smtp:\n\
-# within a logical line\n\
+.Example.COM     smtp:[gateway.example.com]\t \nuser@example.net\n   smtp:
+# within a logical line
    [host.example]:26
 *                relay:[mx.example.org]:submission
 \"john doe\"@example.com   slow:
@@ -339,7 +344,7 @@ slow.example.com\tsmtp:[a.example], [b.example]
         let parsed = parse(TRANSPORT.as_bytes(), TableFormat::Map, 100);
         let warnings = parsed.ok().expect("it is good").warnings;
         assert_eq!(warnings.len(), 1, "{warnings:?}");
-        assert_eq!(warnings[0].line, 11);
+        assert_eq!(warnings[0].line, 12);
     }
 
     #[test]
@@ -355,7 +360,9 @@ slow.example.com\tsmtp:[a.example], [b.example]
     #[test]
     fn there_may_be_as_many_entries_as_configured() {
         let text = |count: usize| {
-            (0..count).fold(String::new(), |text, number| text + &format!("k{number} v\n"))
+            (0..count).fold(String::new(), |text, number| {
+                text + &format!("k{number} v\n")
+            })
         };
         assert!(faults_of(text(5).as_bytes(), TableFormat::Map).is_empty());
         assert_eq!(faults_of(text(6).as_bytes(), TableFormat::Map).len(), 1);
