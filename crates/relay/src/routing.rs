@@ -70,6 +70,8 @@ pub struct Group {
     pub expires_after_seconds: Option<u32>,
     /// Every plugin call on the way.
     pub calls: Vec<CallTrace>,
+    /// It is not delivered since the DNS gave no plan.
+    pub is_unresolved: bool,
 }
 
 /// Attributes that plugins set, to be kept with the message.
@@ -84,6 +86,17 @@ pub struct Routing {
     pub attributes: Attributes,
 }
 
+/// A job of the queue, routed.
+#[derive(Debug, Default)]
+pub struct RoutedJob {
+    /// They cover the job's recipients.
+    pub routes: Vec<queue::Route<Plan>>,
+    /// Positions in `routes` of those that are not delivered since the DNS gave no plan.
+    pub unresolved: Vec<usize>,
+    /// In the order in which they were set.
+    pub attributes: Attributes,
+}
+
 /// Routes a job of the queue, by one snapshot of the settings.
 pub async fn route_job(
     core: &Arc<Core>,
@@ -92,22 +105,24 @@ pub async fn route_job(
     domain: Domain,
     recipients: Vec<u32>,
     attempt: u32,
-) -> (Vec<queue::Route<Plan>>, Attributes) {
+) -> RoutedJob {
     let received_at = message.received_at;
     let content = content_source(core, &message);
-    let now = core.now();
     let subject = Subject {
         message,
         domain,
         recipients,
         attempt,
-        now,
+        now: core.now(),
         content,
         lanes: core.lanes.clone(),
         wants_log: false,
     };
-    let routing = decide(settings, &subject).await;
-    let routes = routing.groups.into_iter().map(|group| {
+    let Routing { groups, attributes } = decide(settings, &subject).await;
+    let numbered = groups.iter().enumerate();
+    let unresolved = numbered.filter(|(_, group)| group.is_unresolved);
+    let unresolved = unresolved.map(|(at, _)| at).collect();
+    let routes = groups.into_iter().map(|group| {
         let expires_ms = group
             .expires_after_seconds
             .map(|seconds| u64::from(seconds) * 1000);
@@ -118,7 +133,11 @@ pub async fn route_job(
             disposition: itinerary::bound(group.disposition, group.calls),
         }
     });
-    (routes.collect(), routing.attributes)
+    RoutedJob {
+        routes: routes.collect(),
+        unresolved,
+        attributes,
+    }
 }
 
 fn content_source(core: &Arc<Core>, message: &QueuedMessage) -> ContentSource {
@@ -267,6 +286,7 @@ async fn apply(
         Err(Obstacle::Base(failure)) => {
             made.stand = Stand::Settled(failure_disposition(&failure));
             made.why = failure.why;
+            made.is_unresolved = true;
         }
     }
     made.stopped |= matches!(made.stand, Stand::Settled(_));

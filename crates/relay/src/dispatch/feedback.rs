@@ -19,7 +19,8 @@ use plugin::{
     Phase,
 };
 use queue::{
-    Advised, AttemptOutcome, PolicyDecision, QueuedMessage, RecipientOutcome, RecipientState,
+    Advised, AttemptOutcome, Disposition, PolicyDecision, QueuedMessage, RecipientOutcome,
+    RecipientState,
 };
 use smtp::Domain;
 use spool::SpoolError;
@@ -29,12 +30,12 @@ use super::Plan;
 use crate::core::{Core, Settings};
 use crate::egress::{Aftermath, Try};
 use crate::policy::attribution;
-use crate::policy::call::NoAnswer;
+use crate::policy::call::{NoAnswer, changed};
 use crate::policy::chain::Link;
 use crate::policy::environment::{ContentSource, RouteEnvironment};
 use crate::policy::gate::{self, About};
 use crate::policy::words;
-use crate::routing::{self, Attributes, Itinerary, Subject};
+use crate::routing::{self, Attributes, Itinerary, RoutedJob, Subject};
 
 /// Ways to fare at one place that are told apart; beyond them those of one kind go together.
 const FATES_MAX: usize = 8;
@@ -148,6 +149,25 @@ impl Hearing {
         }
     }
 
+    /// In place of an attempt.
+    fn take_unresolved(&mut self, route: &queue::Route<Plan>) {
+        let (fate, waits) = match &route.disposition {
+            Disposition::Defer(deferral) => (Fate::Failed(deferral.reply.text.clone()), true),
+            Disposition::Reject(reply) => (Fate::Permanent(reply.clone()), false),
+            _ => return,
+        };
+        let made = Try::nowhere();
+        let advisable = if waits {
+            route.recipients.clone()
+        } else {
+            Vec::new()
+        };
+        self.reports.push(Report {
+            report: Arc::new(self.report(&made, fate, &route.recipients)),
+            advisable,
+        });
+    }
+
     fn report(&self, made: &Try, outcome: Fate, positions: &[u32]) -> AttemptReport {
         let message = &self.subject.message;
         let named = positions.iter().take(MAX_RECIPIENTS);
@@ -255,7 +275,8 @@ impl Hearing {
             advice,
             mut decisions,
         } = said;
-        let advice = match advice.map(|advice| self.followed(advice)) {
+        let plugin = decisions.last().map_or("", |last| last.policy.as_str());
+        let advice = match advice.map(|advice| self.followed(advice, plugin)) {
             None => queue::Advice::Usual,
             Some(Ok(advice)) => advice,
             Some(Err(why)) => {
@@ -273,7 +294,7 @@ impl Hearing {
     }
 
     /// What advice comes to, or why it cannot be followed.
-    fn followed(&self, advice: Advice) -> Result<queue::Advice<Plan>, &'static str> {
+    fn followed(&self, advice: Advice, plugin: &str) -> Result<queue::Advice<Plan>, &'static str> {
         Ok(match advice {
             Advice::Usual => queue::Advice::Usual,
             Advice::RetryAfter { seconds } => {
@@ -285,7 +306,9 @@ impl Hearing {
             Advice::Hold(_) if self.subject.message.released_at.is_some() => {
                 return Err("the message was released from a hold");
             }
-            Advice::Hold(reason) => queue::Advice::Hold { reason },
+            Advice::Hold(reason) => queue::Advice::Hold {
+                reason: format!("{plugin}: {reason}"),
+            },
         })
     }
 
@@ -308,6 +331,67 @@ impl Hearing {
             }),
         })
     }
+}
+
+/// Tells plugins of recipients for whom the DNS gives no plan. Nothing has been tried, so nothing
+/// has to be safe before they are heard, and what they advise is done in place of the deferral.
+/// Who wants them routed again is heeded once.
+pub(super) async fn unresolved(
+    core: &Arc<Core>,
+    settings: &Arc<Settings>,
+    message: &Arc<QueuedMessage>,
+    (domain, attempt): (Domain, u32),
+    mut routed: RoutedJob,
+) -> RoutedJob {
+    let here = |at: &usize| routed.routes.get(*at);
+    let told: Vec<u32> = routed
+        .unresolved
+        .iter()
+        .filter_map(here)
+        .flat_map(|route| route.recipients.iter().copied())
+        .collect();
+    let nowhere = Arc::new(Itinerary::default());
+    let Some(mut hearing) = Hearing::begin(core, message, &told, &nowhere) else {
+        return routed;
+    };
+    for route in routed.unresolved.iter().filter_map(here) {
+        hearing.take_unresolved(route);
+    }
+    let heard = hearing.hear().await;
+    routed.attributes.extend(heard.attributes);
+    let mut again = Vec::new();
+    for advised in heard.advice {
+        let is_meant = |route: &&mut queue::Route<Plan>| route.recipients == advised.recipients;
+        let Some(route) = routed.routes.iter_mut().find(is_meant) else {
+            continue;
+        };
+        route.decisions.extend(advised.decisions);
+        match advised.advice {
+            queue::Advice::RetryAfter(pause_ms) => {
+                if let Disposition::Defer(deferral) = &mut route.disposition {
+                    deferral.retry_after_ms = Some(pause_ms);
+                }
+            }
+            queue::Advice::GiveUp(reply) => route.disposition = Disposition::Reject(reply),
+            queue::Advice::Hold { reason } => {
+                let release_at = None;
+                route.disposition = Disposition::Hold { reason, release_at };
+            }
+            queue::Advice::Reroute => again.extend(advised.recipients),
+            queue::Advice::Usual | queue::Advice::Retry { .. } => {}
+        }
+    }
+    if again.is_empty() {
+        return routed;
+    }
+    let mut marked = QueuedMessage::clone(message);
+    marked.attributes = changed(&marked.attributes, &routed.attributes);
+    let other = routing::route_job(core, settings, Arc::new(marked), domain, again, attempt).await;
+    // The first route that names a recipient counts.
+    let mut routes = other.routes;
+    routes.append(&mut routed.routes);
+    routed.attributes.extend(other.attributes);
+    RoutedJob { routes, ..routed }
 }
 
 /// The plugins that are told, in the order of the chain.

@@ -15,15 +15,17 @@ use spool::{RecordId, SpoolError};
 use tokio::sync::Semaphore;
 
 use super::feedback::{Heard, Hearing};
-use super::{Input, LoadFailure, Plan};
+use super::{Input, LoadFailure, Plan, feedback};
 use crate::core::{Core, Settings};
+use crate::routing::RoutedJob;
 use crate::telemetry::Meters;
 use crate::{bounce, egress, routing, store};
 
 /// Pause before a bounce that could not be stored is tried again.
 const BOUNCE_RETRY: Duration = Duration::from_secs(5);
 
-/// Routes a job, by these settings.
+/// Routes a job, by these settings. Where the DNS gives no plan plugins are told, as after an
+/// attempt.
 pub(super) async fn route(
     core: Arc<Core>,
     settings: Arc<Settings>,
@@ -32,15 +34,22 @@ pub(super) async fn route(
     (domain, recipients, attempt): (Domain, Vec<u32>, u32),
 ) {
     let id = message.id;
-    let work = routing::route_job(&core, &settings, message, domain, recipients, attempt);
-    let (routes, attributes) = AssertUnwindSafe(work)
-        .catch_unwind()
-        .await
-        .unwrap_or_else(|_| {
-            tracing::error!(%id, "routing panicked; the message waits");
-            // Recipients that no route names are deferred as a local fault.
-            (Vec::new(), Vec::new())
-        });
+    let work = async {
+        let (about, to) = (Arc::clone(&message), domain.clone());
+        let routed = routing::route_job(&core, &settings, about, to, recipients, attempt).await;
+        if routed.unresolved.is_empty() {
+            return routed;
+        }
+        feedback::unresolved(&core, &settings, &message, (domain, attempt), routed).await
+    };
+    let routed = AssertUnwindSafe(work).catch_unwind().await;
+    let RoutedJob {
+        routes, attributes, ..
+    } = routed.unwrap_or_else(|_| {
+        tracing::error!(%id, "routing panicked; the message waits");
+        // Recipients that no route names are deferred as a local fault.
+        RoutedJob::default()
+    });
     core.tell(Input::Routed {
         job,
         id,

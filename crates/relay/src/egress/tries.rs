@@ -45,23 +45,8 @@ pub(super) struct SessionFacts {
 }
 
 impl Try {
-    /// A host that was not reached for.
-    pub(super) fn unresolved(candidate: &Candidate, open: &[u32], text: &str) -> Self {
-        let failed = |&position: &u32| (position, AttemptOutcome::Failed(text.to_owned()));
-        Self {
-            host: host(candidate),
-            address: None,
-            source: None,
-            tls: None,
-            stage: AttemptStage::Resolve,
-            elapsed_ms: 0,
-            recipients: open.iter().map(failed).collect(),
-        }
-    }
-
-    /// No host is left, and none will ever be.
-    pub(super) fn hopeless(open: &[u32], reply: &Reply) -> Self {
-        let failed = |&position: &u32| (position, AttemptOutcome::Permanent(reply.clone()));
+    /// Not even a host was found.
+    pub(crate) const fn nowhere() -> Self {
         Self {
             host: None,
             address: None,
@@ -69,7 +54,26 @@ impl Try {
             tls: None,
             stage: AttemptStage::Resolve,
             elapsed_ms: 0,
+            recipients: Vec::new(),
+        }
+    }
+
+    /// A host that was not reached for.
+    pub(super) fn unresolved(candidate: &Candidate, open: &[u32], text: &str) -> Self {
+        let failed = |&position: &u32| (position, AttemptOutcome::Failed(text.to_owned()));
+        Self {
+            host: host(candidate),
             recipients: open.iter().map(failed).collect(),
+            ..Self::nowhere()
+        }
+    }
+
+    /// No host is left, and none will ever be.
+    pub(super) fn hopeless(open: &[u32], reply: &Reply) -> Self {
+        let failed = |&position: &u32| (position, AttemptOutcome::Permanent(reply.clone()));
+        Self {
+            recipients: open.iter().map(failed).collect(),
+            ..Self::nowhere()
         }
     }
 }

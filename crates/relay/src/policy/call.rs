@@ -121,7 +121,7 @@ fn request(subject: &Subject, recipients: &[u32]) -> RouteRequest {
 }
 
 /// The message's attributes as they will be once the changes are kept.
-fn changed(known: &[(String, String)], changes: &Attributes) -> Vec<(String, String)> {
+pub(crate) fn changed(known: &[(String, String)], changes: &Attributes) -> Vec<(String, String)> {
     let mut all = known.to_vec();
     for (name, value) in changes {
         all.retain(|(known, _)| known != name);

@@ -28,6 +28,8 @@ pub(super) struct Draft {
     /// Steps that led to where nothing is delivered.
     pub(super) why: Vec<mx::Step>,
     pub(super) stopped: bool,
+    /// The DNS gave no plan.
+    pub(super) is_unresolved: bool,
 }
 
 #[derive(Clone)]
@@ -96,6 +98,7 @@ impl Draft {
             claims: Claims::default(),
             why: Vec::new(),
             stopped: false,
+            is_unresolved: false,
         }
     }
 
@@ -166,7 +169,7 @@ impl Draft {
     }
 
     pub(super) async fn finish(self, base: &Base) -> Group {
-        let mut why = self.why;
+        let (mut why, mut is_unresolved) = (self.why, self.is_unresolved);
         let disposition = match self.stand {
             Stand::Settled(disposition) => disposition,
             Stand::Made(plan) => deliver(plan, &self.settings, base, &self.claims).await,
@@ -174,6 +177,7 @@ impl Draft {
                 Ok(plan) => deliver(plan, &self.settings, base, &self.claims).await,
                 Err(failure) => {
                     why.clone_from(&failure.why);
+                    is_unresolved = true;
                     failure_disposition(&failure)
                 }
             },
@@ -184,6 +188,7 @@ impl Draft {
             why,
             expires_after_seconds: self.settings.expires_after_seconds,
             calls: self.calls,
+            is_unresolved,
         }
     }
 }

@@ -286,3 +286,6 @@ fn gave(step: &Step, domain: &Domain, host: &Domain) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,6 +22,17 @@ pub struct Itinerary {
     pub calls: Vec<CallTrace>,
 }
 
+impl Default for Itinerary {
+    /// Nowhere.
+    fn default() -> Self {
+        let (candidates, why) = (Vec::new(), Vec::new());
+        Self {
+            plan: Arc::new(DeliveryPlan { candidates, why }),
+            calls: Vec::new(),
+        }
+    }
+}
+
 impl Itinerary {
     /// Who decided, as it is kept with the message.
     #[must_use]

@@ -37,7 +37,7 @@ fn config(plugin: &str) -> Config {
     }
 }
 
-fn message() -> QueuedMessage {
+pub(super) fn message() -> QueuedMessage {
     let (now, mailbox) = (UnixMs(1_000), "you@dest.test".parse().expect("a mailbox"));
     QueuedMessage {
         id: QueueId::new(7),
