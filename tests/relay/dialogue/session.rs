@@ -57,6 +57,26 @@ async fn an_attribute_of_the_dialogue_is_seen_by_routing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_plugins_note_is_bounded() {
+    let value = "x".repeat(400);
+    let rules = format!(
+        "[recipient]\n\"a@dest.test\" = {{ attributes = {{ a = \"{value}\" }} }}\n\
+         \"b@dest.test\" = {{ attributes = {{ b = \"{value}\" }} }}\n\
+         \"c@dest.test\" = {{ attributes = {{ c = \"{value}\" }} }}\n"
+    );
+    let hop = host(2, 0, Script::accept()).await;
+    let plan = Plan::new(ZONE, hop.port()).with("[limits]\nattributes = \"1KiB\"\n");
+    let lab = plan.with(&gatekeeper("gate", "", &rules)).open().await;
+    let mut client = greeted(&lab).await;
+    client.ask("MAIL FROM:<me@sender.test>", "250").await;
+    for (to, wanted) in [("a", "250"), ("b", "250"), ("c", "451 4.3.0"), ("a", "250")] {
+        client
+            .ask(&format!("RCPT TO:<{to}@dest.test>"), wanted)
+            .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_plugin_is_told_of_the_clients_tls() {
     let certificate = Certificate::new();
     let hop = host(2, 0, Script::accept()).await;

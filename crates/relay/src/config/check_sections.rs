@@ -73,6 +73,7 @@ pub(super) fn limits(mut section: Section<'_>) -> LimitsConfig {
             TIMEOUT.start().to_owned()..=7 * DAY,
         ),
         hops_count: section.count("hops", 100, 1..=1000),
+        attributes_bytes: section.size("attributes", 64 * KIB, KIB..=MIB),
         shutdown_timeout: section.duration("shutdown_timeout", 30 * SECOND, Duration::ZERO..=HOUR),
     };
     let message_size = ("message_size", limits.message_size_bytes);

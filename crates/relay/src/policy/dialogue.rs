@@ -161,7 +161,7 @@ impl Transaction {
                 }
             }
             let flow = verdict.flow;
-            self.keep(answer.used().attributes);
+            self.keep(&answer.used().attributes);
             if flow == Flow::Stop {
                 break;
             }
@@ -274,7 +274,7 @@ impl Transaction {
                 return Err(self.refused(link, Phase::Recipient, "reject", reply, note));
             }
         }
-        self.keep(answer.used().attributes);
+        self.keep(&answer.used().attributes);
         Ok(())
     }
 
@@ -361,7 +361,18 @@ impl Transaction {
         let about = About::new(self.id);
         let input = std::future::ready(Ok(input));
         match gate::ask(link, &about, phase, input, environment).await {
-            Ok(answer) => Ok(Some(answer)),
+            Ok(answer) => {
+                let limit = self.settings.config.limits.attributes_bytes;
+                if self
+                    .noted(&answer.call().attributes)
+                    .is_some_and(|all| size(&all) > limit)
+                {
+                    let detail = format!("notes more than limits.attributes = {limit} octets");
+                    self.failed(link, phase, &answer.refused(detail))?;
+                    return Ok(None);
+                }
+                Ok(Some(answer))
+            }
             Err(NoAnswer::Failed(failure)) => {
                 self.failed(link, phase, &failure)?;
                 Ok(None)
@@ -427,16 +438,23 @@ impl Transaction {
     }
 
     /// Takes over what a call noted, since its answer is used.
-    fn keep(&mut self, changes: Vec<(String, Option<String>)>) {
+    fn keep(&mut self, changes: &[(String, Option<String>)]) {
+        if let Some(all) = self.noted(changes) {
+            self.attributes = all.into();
+        }
+    }
+
+    /// The annotations with these changes; none where there are none.
+    fn noted(&self, changes: &[(String, Option<String>)]) -> Option<Vec<(String, String)>> {
         if changes.is_empty() {
-            return;
+            return None;
         }
         let mut all = self.attributes.to_vec();
         for (name, value) in changes {
-            all.retain(|(known, _)| *known != name);
-            all.extend(value.map(|value| (name, value)));
+            all.retain(|(known, _)| known != name);
+            all.extend(value.clone().map(|value| (name.clone(), value)));
         }
-        self.attributes = all.into();
+        Some(all)
     }
 }
 
@@ -445,6 +463,14 @@ struct Target {
     mailbox: Mailbox,
     /// No further plugin is asked about it.
     is_settled: bool,
+}
+
+/// Octets of annotations.
+fn size(attributes: &[(String, String)]) -> u64 {
+    let sizes = attributes
+        .iter()
+        .map(|(name, value)| name.len() + value.len());
+    sizes.sum::<usize>() as u64
 }
 
 /// The reply where a plugin could not be asked. It does not tell strangers which.

@@ -53,7 +53,7 @@ fn grant_limits(plugin: &PluginConfig) -> Vec<(&'static str, f64)> {
 }
 
 #[allow(clippy::cast_precision_loss)] // gauges are floats
-fn reception_limits(limits: &LimitsConfig) -> [(&'static str, f64); 13] {
+fn reception_limits(limits: &LimitsConfig) -> [(&'static str, f64); 14] {
     [
         ("message_size", limits.message_size_bytes as f64),
         ("recipients", limits.recipients_count as f64),
@@ -79,6 +79,7 @@ fn reception_limits(limits: &LimitsConfig) -> [(&'static str, f64); 13] {
         ("content_timeout", limits.content_timeout.as_secs_f64()),
         ("session_timeout", limits.session_timeout.as_secs_f64()),
         ("hops", limits.hops_count as f64),
+        ("attributes", limits.attributes_bytes as f64),
         ("shutdown_timeout", limits.shutdown_timeout.as_secs_f64()),
     ]
 }

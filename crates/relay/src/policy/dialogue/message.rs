@@ -128,7 +128,7 @@ impl Transaction {
                 return Err(self.refused(link, Phase::Message, "reject", reply, note));
             }
         }
-        self.keep(answer.used().attributes);
+        self.keep(&answer.used().attributes);
         Ok(stop)
     }
 
