@@ -47,7 +47,9 @@ pub(crate) async fn answer_about(lab: &Lab, id: &str) -> String {
     let reason = |queue: &serde_json::Value| {
         let messages = queue["messages"].as_array()?;
         let message = messages.iter().find(|message| message["id"] == id)?;
-        Some(message["reason"].as_str()?.to_owned())
+        // The name of the plugin that holds it comes first.
+        let (_plugin, reason) = message["reason"].as_str()?.split_once(": ")?;
+        Some(reason.to_owned())
     };
     let queue = lab
         .wait_for_queue("an answer", |queue| reason(queue).is_some())

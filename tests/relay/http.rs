@@ -141,7 +141,7 @@ async fn a_service_that_was_granted_answers() {
     ];
     let lab = lab_with(&server, "", &commands).await;
     assert_eq!(answer(&lab, "hello").await, "200 hello");
-    assert_eq!(answer(&lab, "missing").await, "404 ");
+    assert_eq!(answer(&lab, "missing").await, "404");
     assert_eq!(answer(&lab, "post").await, "200 5000");
     let host = format!("200 127.0.0.1:{} tested", server.port);
     assert_eq!(answer(&lab, "host").await, host);
@@ -206,7 +206,7 @@ async fn what_was_not_granted_is_not_asked() {
     }
     assert_eq!((server.requests(), other.requests()), (0, 0));
     // A redirect is an answer like another.
-    assert_eq!(answer(&lab, "redirect").await, "302 ");
+    assert_eq!(answer(&lab, "redirect").await, "302");
     assert_eq!(server.requests(), 1);
 }
 
@@ -315,7 +315,7 @@ async fn a_credential_goes_with_its_origin_and_nowhere_else() {
     );
     let lab = lab(&config).await;
     assert_eq!(answer(&lab, "token").await, "200 Bearer geheim");
-    assert_eq!(answer(&lab, "none").await, "200 ");
+    assert_eq!(answer(&lab, "none").await, "200");
     for command in ["login", "other"] {
         let denied = answer(&lab, command).await;
         assert!(
