@@ -291,10 +291,10 @@ async fn apply(
     }
     made.stopped |= matches!(made.stand, Stand::Settled(_));
     if let Some(settings) = &verdict.settings {
-        made.merge(settings)?;
+        made.merge(settings, &base.settings.config)?;
     }
     if let Some(plan) = made.plan_so_far(base).await {
-        supported(&plan)?;
+        supported(&plan, &base.settings.config)?;
         protection::check(base, &plan).await?;
     }
     Ok(made)

@@ -15,7 +15,7 @@ use super::types::{
     AdminConfig, ListenerConfig, SmarthostConfig, SmarthostHost, StorageConfig, TlsConfig, TlsMode,
 };
 use super::value::{self, Wrong};
-use super::{Config, FileMention, Networks, check_candidate, check_live, check_plugin, check_sections, check_stores, next_hop};
+use super::{Config, FileMention, Networks, check_candidate, check_live, check_plugin, check_pools, check_sections, check_stores, next_hop};
 
 const DEFAULT_SPOOL: &str = "/var/spool/waypost";
 const DEFAULT_BANNER: &str = "ESMTP Waypost";
@@ -142,9 +142,11 @@ fn check(tree: &DeTable<'_>, notes: &Notes, file: &Path, host_name: &str) -> Opt
     let plugin_rules = check_live::plugins(root.section("plugins"));
     let tables = check_stores::tables(&mut root, notes, directory, &mut mentions);
     let credentials = check_stores::credentials(&mut root, notes, directory, &mut mentions);
+    let source_pools = check_pools::source_pools(&mut root, notes);
     let known = check_stores::Known {
         tables: tables.iter().map(|table| table.name.clone()).collect(),
         credentials: credentials.iter().map(|each| each.name.clone()).collect(),
+        source_pools: source_pools.iter().map(|pool| pool.name.clone()).collect(),
     };
     let about = check_plugin::About {
         known: &known, directory, listeners: &names, rules: &plugin_rules };
@@ -170,6 +172,7 @@ fn check(tree: &DeTable<'_>, notes: &Notes, file: &Path, host_name: &str) -> Opt
         tls,
         plugin_rules,
         tables,
+        source_pools,
         credentials,
         plugins,
         decision_log,

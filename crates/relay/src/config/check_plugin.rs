@@ -199,6 +199,11 @@ fn grants(mut section: Section<'_>, known: &Known) -> (plugin::Grants, HttpGrant
             text.parse()
                 .map_err(|error: plugin::HopPatternError| Wrong::new(error.to_string(), help))
         }),
+        source_pools: section.texts(
+            "source_pools",
+            "a list of names of source pools, as in [\"bulk\"]",
+            |text| check_stores::one_of(text, "source_pool", &known.source_pools),
+        ),
         rewrite_domains: section.texts("rewrite_domains", domains, rewrite_domain),
         ..plugin::Grants::default()
     };

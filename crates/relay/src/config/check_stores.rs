@@ -119,17 +119,27 @@ impl Default for HttpGrant {
 pub(super) struct Known {
     pub(super) tables: Vec<String>,
     pub(super) credentials: Vec<String>,
+    pub(super) source_pools: Vec<String>,
 }
 
 /// Names so far, and where they are.
-struct Names<'n> {
+pub(super) struct Names<'n> {
     what: &'static str,
     seen: Vec<(String, Range<usize>)>,
     notes: &'n Notes,
 }
 
-impl Names<'_> {
-    fn take(&mut self, section: &mut Section<'_>, help: &str) -> Option<String> {
+impl<'n> Names<'n> {
+    /// None so far, of what `what` says.
+    pub(super) fn new(what: &'static str, notes: &'n Notes) -> Self {
+        Self {
+            what,
+            seen: Vec::new(),
+            notes,
+        }
+    }
+
+    pub(super) fn take(&mut self, section: &mut Section<'_>, help: &str) -> Option<String> {
         let node = section.required("name", help)?;
         let name = node.parsed("a name in quotes", label)?;
         if let Some((_, first)) = self.seen.iter().find(|(other, _)| *other == name) {
@@ -355,7 +365,7 @@ fn origin_value(text: &str) -> Result<Origin, Wrong> {
     })
 }
 
-fn one_of(text: &str, what: &str, known: &[String]) -> Result<String, Wrong> {
+pub(super) fn one_of(text: &str, what: &str, known: &[String]) -> Result<String, Wrong> {
     if known.iter().any(|name| name == text) {
         return Ok(text.to_owned());
     }

@@ -17,6 +17,7 @@ mod check_instances;
 mod check_live;
 mod check_plugin;
 mod check_sections;
+mod check_pools;
 mod check_stores;
 mod next_hop;
 mod pattern;
@@ -35,6 +36,7 @@ pub use check_candidate::{
     CandidateConfig, CandidateMode, DecisionLogConfig, LogPrivacy, Percent,
 };
 pub use check_live::{BreakerConfig, LiveConfig, PluginsConfig};
+pub use check_pools::{SourceConfig, SourcePoolConfig};
 pub use check_stores::{
     CredentialConfig, CredentialScheme, CredentialSource, HttpGrant, TableConfig, TableFormat,
 };
@@ -77,6 +79,8 @@ pub struct Config {
     pub plugin_rules: PluginsConfig,
     /// `[[table]]`: files that plugins look things up in.
     pub tables: Vec<TableConfig>,
+    /// `[[source_pool]]`: our own addresses to send from.
+    pub source_pools: Vec<SourcePoolConfig>,
     /// `[[credential]]`: secrets that go with requests of plugins.
     pub credentials: Vec<CredentialConfig>,
     /// `[[plugin]]`, in the order in which they are asked. Those with

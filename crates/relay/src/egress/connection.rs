@@ -14,7 +14,7 @@ use mx::{Endpoint, TlsPolicy};
 use rustls_pki_types::ServerName;
 use smtp::{
     Cause, ClientAction, ClientConfig, ClientPhase, ClientSession, ClientTls, ClientTransaction,
-    DotStuffer, HostFailure, RecipientOutcome, Stage, TransactionOutcome,
+    Domain, DotStuffer, HostFailure, RecipientOutcome, Stage, TransactionOutcome,
 };
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
@@ -56,6 +56,8 @@ pub struct Terms {
     host: Endpoint,
     /// What TLS must give.
     tls: TlsPolicy,
+    /// Our name in EHLO.
+    ehlo: Domain,
     start_tls: ClientTls,
 }
 
@@ -65,7 +67,12 @@ impl Terms {
     /// # Errors
     /// [`Cause::Tls`] for a policy that this build cannot enforce: to go on with less than was
     /// asked for would be a downgrade that nobody sees.
-    pub fn new(settings: Arc<Settings>, host: Endpoint, tls: TlsPolicy) -> Result<Self, Cause> {
+    pub fn new(
+        settings: Arc<Settings>,
+        host: Endpoint,
+        tls: TlsPolicy,
+        ehlo: Domain,
+    ) -> Result<Self, Cause> {
         let start_tls = match &tls {
             TlsPolicy::Off | TlsPolicy::Implicit => ClientTls::Off,
             TlsPolicy::Opportunistic => ClientTls::IfOffered,
@@ -79,6 +86,7 @@ impl Terms {
             settings,
             host,
             tls,
+            ehlo,
             start_tls,
         })
     }
@@ -157,7 +165,7 @@ impl Connection {
         let config = ClientConfig {
             tls: terms.start_tls,
             is_tls: implicit,
-            ..ClientConfig::new(terms.delivery().ehlo.clone())
+            ..ClientConfig::new(terms.ehlo.clone())
         };
         open.fetch_add(1, Ordering::Relaxed);
         Ok(Self {

@@ -4,6 +4,7 @@ mod attempt;
 pub mod connection;
 pub mod pool;
 mod rules;
+mod source;
 mod target;
 mod tries;
 

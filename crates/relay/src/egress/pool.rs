@@ -7,7 +7,7 @@
 //! come first served, and else it is closed, so that its place is free for another route.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -31,8 +31,8 @@ pub struct RouteKey {
     pub tls: TlsPolicy,
     /// Name of the credential, if the session is authenticated.
     pub auth: Option<String>,
-    /// Name of the pool of source addresses.
-    pub source_pool: Option<String>,
+    /// Our address, where a pool of source addresses says so.
+    pub source: Option<IpAddr>,
     /// Our name in EHLO.
     pub ehlo: Domain,
 }

@@ -9,11 +9,11 @@ use smtp::{
     Cause, ClientTransaction, ForwardPath, HostFailure, Recipient, Reply, Stage, TransactionOutcome,
 };
 use spool::SpoolError;
-use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::connection::{Connection, Terms, failed};
 use super::pool::RouteKey;
+use super::source::Source;
 use super::tries::SessionFacts;
 use crate::content::{self, Content};
 use crate::core::{self, Core, Settings};
@@ -103,10 +103,7 @@ enum Place {
 
 impl Target<'_> {
     /// Sends the message there.
-    pub(super) async fn deliver(
-        &self,
-        parcel: &Parcel<'_>,
-    ) -> Result<Exchange, NotTried> {
+    pub(super) async fn deliver(&self, parcel: &Parcel<'_>) -> Result<Exchange, NotTried> {
         let exchange = self.deliver_with(&self.candidate.tls, parcel).await?;
         // RFC 7435: opportunistic TLS that does not come about is no reason not to deliver. The
         // broken connection is of no use any more; a new one goes without.
@@ -126,12 +123,20 @@ impl Target<'_> {
         tls: &TlsPolicy,
         parcel: &Parcel<'_>,
     ) -> Result<Exchange, NotTried> {
-        let key = self.key(tls);
+        let source = match self.source(parcel) {
+            Ok(source) => source,
+            Err(why) => {
+                let outcome = failed(Cause::DialFailed(why), parcel.recipients.len());
+                let session = None;
+                return Ok(Exchange { outcome, session });
+            }
+        };
+        let key = self.key(tls, &source);
         let mut idle = self.core.pool.take(&key);
         loop {
             let connection = match idle.take() {
                 Some(connection) => Ok(connection),
-                None => self.open(tls, &key).await,
+                None => self.open(tls, &key, &source).await,
             };
             let mut connection = match connection {
                 Ok(connection) => connection,
@@ -192,9 +197,19 @@ impl Target<'_> {
     }
 
     /// A connection: new, or one that became free while there was no place for a new one.
-    async fn open(&self, tls: &TlsPolicy, key: &RouteKey) -> Result<Box<Connection>, NotOpened> {
+    async fn open(
+        &self,
+        tls: &TlsPolicy,
+        key: &RouteKey,
+        source: &Source,
+    ) -> Result<Box<Connection>, NotOpened> {
         let endpoint = self.candidate.endpoint.clone();
-        let terms = Terms::new(Arc::clone(self.settings), endpoint, tls.clone());
+        let terms = Terms::new(
+            Arc::clone(self.settings),
+            endpoint,
+            tls.clone(),
+            source.ehlo.clone(),
+        );
         let terms = terms.map_err(NotOpened::Host)?;
         let permit = match self.place(key).await? {
             Place::Free(permit) => permit,
@@ -205,7 +220,7 @@ impl Target<'_> {
             let text = format!("connect to {}: {why}", self.address);
             NotOpened::Host(Cause::DialFailed(text))
         };
-        let stream = tokio::time::timeout(limit, TcpStream::connect(self.address))
+        let stream = tokio::time::timeout(limit, source.connect(self.address))
             .await
             .map_err(|_| not_connected(&"no answer in time"))?
             .map_err(|error| not_connected(&error))?;
@@ -260,15 +275,22 @@ impl Target<'_> {
         }
     }
 
-    fn key(&self, tls: &TlsPolicy) -> RouteKey {
+    /// Our side of the connection.
+    fn source(&self, parcel: &Parcel<'_>) -> Result<Source, String> {
+        let pool = self.candidate.source_pool.as_deref();
+        let config = &self.settings.config;
+        Source::choose(config, pool, parcel.message.id, self.address.ip())
+    }
+
+    fn key(&self, tls: &TlsPolicy, source: &Source) -> RouteKey {
         RouteKey {
             address: self.address,
             host: self.candidate.endpoint.clone(),
             protocol: self.candidate.protocol,
             tls: tls.clone(),
             auth: self.candidate.auth.clone(),
-            source_pool: self.candidate.source_pool.clone(),
-            ehlo: self.settings.config.delivery.ehlo.clone(),
+            source: source.address,
+            ehlo: source.ehlo.clone(),
         }
     }
 }

@@ -9,7 +9,7 @@ use smtp::{Domain, Reply};
 use super::base::Base;
 use super::exit::{self, Claims};
 use super::{Group, Planned};
-use crate::config::OnError;
+use crate::config::{Config, OnError};
 use crate::policy::attribution::CallTrace;
 use crate::policy::call::{Failure, Unread};
 use crate::policy::chain::Link;
@@ -42,8 +42,12 @@ pub(super) enum Stand {
     Settled(Disposition<Planned>),
 }
 
+fn has_pool(config: &Config, name: &str) -> bool {
+    config.source_pools.iter().any(|pool| pool.name == name)
+}
+
 /// Refuses what this version cannot do: mail never goes out with less than was asked for.
-pub(super) fn supported(plan: &DeliveryPlan) -> Result<(), String> {
+pub(super) fn supported(plan: &DeliveryPlan, config: &Config) -> Result<(), String> {
     for candidate in &plan.candidates {
         if candidate.protocol == mx::Protocol::Lmtp {
             return Err(format!("{}: LMTP is not available", candidate.endpoint));
@@ -60,7 +64,9 @@ pub(super) fn supported(plan: &DeliveryPlan) -> Result<(), String> {
                 candidate.endpoint
             ));
         }
-        if let Some(name) = &candidate.source_pool {
+        if let Some(name) = &candidate.source_pool
+            && !has_pool(config, name)
+        {
             return Err(format!(
                 "{}: no source pool {name:?} is configured",
                 candidate.endpoint
@@ -149,11 +155,17 @@ impl Draft {
     }
 
     /// Later plugins overrule earlier ones, field by field.
-    pub(super) fn merge(&mut self, settings: &plugin::Settings) -> Result<(), String> {
+    pub(super) fn merge(
+        &mut self,
+        settings: &plugin::Settings,
+        config: &Config,
+    ) -> Result<(), String> {
         if let Some(class) = &settings.traffic_class {
             return Err(format!("no traffic class {class:?} is configured"));
         }
-        if let Some(pool) = &settings.source_pool {
+        if let Some(pool) = &settings.source_pool
+            && !has_pool(config, pool)
+        {
             return Err(format!("no source pool {pool:?} is configured"));
         }
         if let Some((name, _)) = settings.extra.first() {
@@ -161,6 +173,9 @@ impl Draft {
         }
         if settings.tls.is_some() {
             self.settings.tls.clone_from(&settings.tls);
+        }
+        if settings.source_pool.is_some() {
+            self.settings.source_pool.clone_from(&settings.source_pool);
         }
         if settings.expires_after_seconds.is_some() {
             self.settings.expires_after_seconds = settings.expires_after_seconds;
@@ -195,12 +210,17 @@ impl Draft {
 
 /// The plan with what was said about every hop.
 fn with_settings(plan: Arc<DeliveryPlan>, settings: &plugin::Settings) -> Arc<DeliveryPlan> {
-    let Some(policy) = &settings.tls else {
+    if settings.tls.is_none() && settings.source_pool.is_none() {
         return plan;
-    };
+    }
     let mut changed = DeliveryPlan::clone(&plan);
     for candidate in &mut changed.candidates {
-        candidate.tls = convert::tls(policy);
+        if let Some(policy) = &settings.tls {
+            candidate.tls = convert::tls(policy);
+        }
+        if settings.source_pool.is_some() {
+            candidate.source_pool.clone_from(&settings.source_pool);
+        }
     }
     Arc::new(changed)
 }
@@ -219,7 +239,7 @@ async fn deliver(
         let reply = Reply::new(451, (4, 3, 5), format!("Plan kept back: {violation}"));
         return Disposition::Defer(Deferral::local(reply));
     }
-    if let Err(detail) = supported(&plan) {
+    if let Err(detail) = supported(&plan, &base.settings.config) {
         let reply = Reply::new(451, (4, 3, 5), detail);
         return Disposition::Defer(Deferral::local(reply));
     }
