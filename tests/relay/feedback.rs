@@ -206,6 +206,62 @@ async fn a_domain_that_cannot_be_resolved_is_reported() {
     assert!(story.contains(line), "{story}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_dns_fails_another_way_is_found_at_once() {
+    let around = surroundings().await;
+    let advice = "advice = \"reroute\", fall_back = true";
+    let lab = around.lab(&["127.0.0.3"], advice, "").await;
+    lab.dns
+        .script()
+        .set_fault("dest.test", "MX", testkit::dns::Fault::ServFail);
+    lab.send("you@dest.test").await;
+    around.second.wait_for_messages(1, LIMIT).await;
+    lab.wait_until_empty().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_several_the_first_with_an_opinion_is_followed() {
+    let around = surroundings().await;
+    let later = Script::accept().at(Phase::Rcpt, says("451 4.2.0 later"));
+    around.first.set_script(later);
+    let path = component("feedback");
+    let others: String = [
+        ("second", "advice = \"retry-after\", seconds = 36000"),
+        ("third", "advice = \"hold\""),
+        ("fourth", "advice = \"temporary\""),
+    ]
+    .map(|(name, advice)| {
+        format!(
+            "[[plugin]]\nname = \"{name}\"\npath = \"{path}\"\n\
+             config = {{ hops = [], {advice} }}\n"
+        )
+    })
+    .concat();
+    let lab = around
+        .lab(&["127.0.0.2"], "advice = \"usual\"", &others)
+        .await;
+    let id = id_of(&lab.send("you@dest.test").await);
+    let told = |story: &str| story.contains("): try again after 36000 s\n");
+    let story = lab.wait_for_story(&id, told).await;
+    let decisions = story
+        .lines()
+        .filter(|line| line.starts_with("    delivery "));
+    let decisions: Vec<&str> = decisions
+        .filter_map(|line| line.split_once("…): ").map(|(_, said)| said))
+        .collect();
+    assert_eq!(
+        decisions,
+        [
+            "failed, temporary: my own trouble; mail goes its usual way",
+            "hold: somebody should look; not followed: another was first",
+            "try again after 36000 s",
+        ]
+    );
+    // All four were told.
+    assert!(story.contains("attribute told-4"), "{story}");
+    assert!(pause_ms(&lab).await >= 36_000_000);
+}
+
 /// However the plugin fails: the mail waits as it would without it, and goes out when it can.
 async fn does_nothing(behaviour: &str, reason: &str) {
     let around = surroundings().await;

@@ -34,6 +34,7 @@ use crate::policy::call::{NoAnswer, changed};
 use crate::policy::chain::Link;
 use crate::policy::environment::{ContentSource, RouteEnvironment};
 use crate::policy::gate::{self, About};
+use crate::policy::meters::CONTENT_UNAVAILABLE;
 use crate::policy::words;
 use crate::routing::{self, Attributes, Itinerary, RoutedJob, Subject};
 
@@ -73,6 +74,25 @@ struct Said {
     /// The first that is not `usual`.
     advice: Option<Advice>,
     decisions: Vec<PolicyDecision>,
+}
+
+impl Said {
+    /// What becomes of the advice that is followed is said of the last decision.
+    fn advises(&mut self, mut decision: PolicyDecision, advice: Advice) {
+        if self.advice.is_none() {
+            self.advice = Some(advice);
+            self.decisions.push(decision);
+        } else {
+            decision.consequence = Some("not followed: another was first".to_owned());
+            let before = self.decisions.len().saturating_sub(1);
+            self.decisions.insert(before, decision);
+        }
+    }
+
+    fn fails(&mut self, mut decision: PolicyDecision) {
+        decision.consequence = Some("mail goes its usual way".to_owned());
+        self.decisions.insert(0, decision);
+    }
 }
 
 impl Hearing {
@@ -205,8 +225,14 @@ impl Hearing {
         for Report { report, advisable } in &self.reports {
             let mut said = Said::default();
             for link in listeners(&self.settings, &self.subject.message, &self.subject.domain) {
-                self.tell(link, report, &mut said, &mut heard.attributes)
-                    .await;
+                // Each sees what those before it have noted.
+                let mut subject = self.subject.clone();
+                if !heard.attributes.is_empty() {
+                    let message = Arc::make_mut(&mut subject.message);
+                    message.attributes = changed(&message.attributes, &heard.attributes);
+                }
+                let told = self.tell((link, &subject), report, &mut said);
+                heard.attributes.extend(told.await);
             }
             if !advisable.is_empty() && !said.decisions.is_empty() {
                 heard.advice.push(self.advised(advisable.clone(), said));
@@ -215,17 +241,17 @@ impl Hearing {
         heard
     }
 
+    /// Gives what the plugin wants kept with the message.
     async fn tell(
         &self,
-        link: &Link,
+        (link, subject): (&Link, &Subject),
         report: &Arc<AttemptReport>,
         said: &mut Said,
-        attributes: &mut Attributes,
-    ) {
+    ) -> Attributes {
         let about = About::new(self.subject.message.id);
         let plan = Arc::clone(&self.plan.plan);
         let environment = RouteEnvironment::new(
-            &self.subject,
+            subject,
             &about,
             Arc::clone(&self.settings.directory),
             Arc::new(move || {
@@ -238,33 +264,20 @@ impl Hearing {
             |result: &str, text| attribution::decision(link, Phase::Delivery, result, text);
         match gate::call(link, &about, input, environment).await {
             Ok(call) => {
-                attributes.extend(call.attributes);
-                let Output::Delivery(advice) = call.output else {
-                    return;
-                };
-                if advice == Advice::Usual {
-                    return;
+                if let Output::Delivery(advice) = call.output
+                    && advice != Advice::Usual
+                {
+                    said.advises(decide(PolicyDecision::OK, words::advice(&advice)), advice);
                 }
-                let mut decision = decide(PolicyDecision::OK, words::advice(&advice));
-                if said.advice.is_none() {
-                    said.advice = Some(advice);
-                    // What becomes of the advice that is followed is said of the last one.
-                    said.decisions.push(decision);
-                } else {
-                    decision.consequence = Some("not followed: another was first".to_owned());
-                    let before = said.decisions.len().saturating_sub(1);
-                    said.decisions.insert(before, decision);
-                }
+                call.attributes
             }
             Err(NoAnswer::Failed(failure)) => {
-                let mut decision = decide(failure.reason.as_str(), failure.detail);
-                decision.consequence = Some("mail goes its usual way".to_owned());
-                said.decisions.insert(0, decision);
+                said.fails(decide(failure.reason.as_str(), failure.detail));
+                Attributes::new()
             }
             Err(NoAnswer::Unreadable(unread)) => {
-                let mut decision = decide("content_unavailable", unread.error.to_string());
-                decision.consequence = Some("mail goes its usual way".to_owned());
-                said.decisions.insert(0, decision);
+                said.fails(decide(CONTENT_UNAVAILABLE, unread.error.to_string()));
+                Attributes::new()
             }
         }
     }

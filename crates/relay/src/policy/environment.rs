@@ -1,4 +1,4 @@
-//! What a routing plugin may ask during a call, answered by the relay.
+//! What a plugin may ask about a queued message during a call, answered by the relay.
 
 use std::sync::{Arc, OnceLock};
 
@@ -122,6 +122,22 @@ pub(crate) async fn lookup(
 }
 
 impl CallEnvironment for RouteEnvironment {
+    fn message_id(&self) -> String {
+        self.message.id.to_string()
+    }
+
+    fn received_at_ms(&self) -> u64 {
+        self.message.received_at.0
+    }
+
+    fn message_size_bytes(&self) -> u64 {
+        self.message.size_bytes
+    }
+
+    fn attributes(&self) -> Arc<[(String, String)]> {
+        self.message.attributes.clone().into()
+    }
+
     fn origin(&self) -> Option<Peer> {
         let origin = &self.message.origin;
         let internal = origin.listener.is_empty();

@@ -131,6 +131,12 @@ impl Transaction {
         match self.expects {
             Expects::Mail => Stage::Mail,
             Expects::Rcpt(_) => Stage::Rcpt,
+            // A pipelined DATA that nobody is left for decides nothing.
+            Expects::Data | Expects::EmptyEnd
+                if self.accepted_count == 0 && self.mail_refusal.is_none() =>
+            {
+                Stage::Rcpt
+            }
             Expects::Data | Expects::EmptyEnd => Stage::Data,
             Expects::Nothing => Stage::Content,
             Expects::EndOfData => Stage::EndOfData,

@@ -139,8 +139,8 @@ const MIXED_REPLIES: &[MixedReplies] = &[
     ("550 no|503 x|503 x|503 x", "--", false, Stage::Mail, ""),
     ("450 no|503 x|503 x|503 x", "~~", true, Stage::Mail, ""),
     ("552 5.3.4 big|503 x|503 x|554 x", "--", false, Stage::Mail, ""),
-    ("250 ok|550 no|550 no|503 x", "--", false, Stage::Data, "RSET\r\n"),
-    ("250 ok|450 no|550 no|554 x", "~-", false, Stage::Data, "RSET\r\n"),
+    ("250 ok|550 no|550 no|503 x", "--", false, Stage::Rcpt, "RSET\r\n"),
+    ("250 ok|450 no|550 no|554 x", "~-", false, Stage::Rcpt, "RSET\r\n"),
     ("250 ok|550 no|250 ok|451 x", "-~", false, Stage::Data, "RSET\r\n"),
     ("250 ok|250 ok|452 no|554 x", "-~", false, Stage::Data, "RSET\r\n"),
     // 552 as "too many recipients" passes, unless the code says otherwise.

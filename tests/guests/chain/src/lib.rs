@@ -4,8 +4,8 @@
 
 use serde::Deserialize;
 use waypost_sdk::{
-    Decision, HookError, MxEdit, Place, Plugin, Request, Router, Verdict, config_fault, log_info,
-    message, read_config,
+    Decision, HookError, MxEdit, Place, Plugin, Reply, Request, Router, Verdict, config_fault,
+    log_info, message, read_config,
 };
 
 #[derive(Deserialize)]
@@ -55,7 +55,10 @@ impl Router for Link {
     fn route(request: Request) -> Result<Vec<Verdict>, HookError> {
         let config: Config = read_config("")?;
         leave(&config.mark, &request);
-        log_info(&format!("{} was asked about {}", config.mark, request.domain));
+        log_info(&format!(
+            "{} was asked about {}",
+            config.mark, request.domain
+        ));
         let hop = || config.hop.iter().map(Place::hop);
         let decision = match config.behaviour {
             Behaviour::Proceed => Decision::Proceed,
@@ -66,7 +69,7 @@ impl Router for Link {
                 return Ok(vec![dressed(verdict, &config)]);
             }
             Behaviour::Defer => Decision::defer("not today"),
-            Behaviour::Reject => Decision::reject("550 5.7.1 not by this relay"),
+            Behaviour::Reject => Decision::reject(Reply::parse("550 5.7.1 not by this relay")),
             Behaviour::Discard => Decision::Discard("nobody wants it".into()),
             Behaviour::Hold => Decision::hold("somebody should look"),
             Behaviour::Trap => std::arch::wasm32::unreachable(),

@@ -17,6 +17,9 @@ struct Config {
     advice: Word,
     #[serde(default)]
     seconds: u32,
+    /// No opinion on the route until something has failed.
+    #[serde(default)]
+    fall_back: bool,
 }
 
 #[derive(Deserialize)]
@@ -47,10 +50,21 @@ impl Router for Feedback {
         if config.hops.is_empty() {
             return Ok(Vec::new());
         }
-        let has_failed = request.attributes.iter().any(|one| one.name == "first-failed");
-        let hops = config.hops.iter().skip(usize::from(has_failed));
+        let has_failed = request
+            .attributes
+            .iter()
+            .any(|one| one.name == "first-failed");
+        if config.fall_back && !has_failed {
+            return Ok(Vec::new());
+        }
+        let skipped = usize::from(has_failed && config.hops.len() > 1);
+        let hops = config.hops.iter().skip(skipped);
         let hops = hops.zip(0u16..).map(|(place, at)| place.hop().priority(at));
-        let note = if has_failed { "without the first" } else { "in order" };
+        let note = if has_failed {
+            "without the first"
+        } else {
+            "in order"
+        };
         Ok(vec![Verdict::all(Decision::hops(hops)).note(note)])
     }
 }
@@ -69,7 +83,10 @@ impl OnDeliveryResult for Feedback {
             value: kind.into(),
         };
         metrics::count("told", 1, &[outcome]);
-        if matches!(attempt.outcome, Outcome::Delivered(_) | Outcome::Permanent(_)) {
+        if matches!(
+            attempt.outcome,
+            Outcome::Delivered(_) | Outcome::Permanent(_)
+        ) {
             return Ok(Advice::Usual);
         }
         let number = (1..).find(|number| message::get_attribute(&told(*number)).is_none());
