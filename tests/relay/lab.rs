@@ -364,6 +364,8 @@ pub(crate) struct Taken {
     pub(crate) reverse_path: String,
     pub(crate) recipients: Vec<String>,
     pub(crate) content: bytes::Bytes,
+    /// The relay's own side: its address, and its name in EHLO.
+    pub(crate) source: (Option<IpAddr>, String),
 }
 
 /// A host on 127.0.0.`last_octet`; with port 0 on one that the others can share.
@@ -464,6 +466,7 @@ fn taken(messages: Vec<testkit::virtual_mx::ReceivedMessage>) -> Vec<Taken> {
             .filter_map(|recipient| recipient.path.mailbox().map(ToString::to_string))
             .collect(),
         content: message.content,
+        source: (message.client_address, message.client_name),
     });
     taken.collect()
 }

@@ -148,6 +148,8 @@ pub struct ReceivedMessage {
     pub connection: usize,
     /// How the client introduced itself.
     pub client_name: String,
+    /// Where it came from.
+    pub client_address: Option<IpAddr>,
 }
 
 /// What a host has seen.
@@ -335,6 +337,7 @@ struct Connection {
     number: usize,
     session: ServerSession,
     client_name: String,
+    client_address: Option<IpAddr>,
     /// Read and not yet fed to the session.
     input: Vec<u8>,
     output: Vec<u8>,
@@ -350,6 +353,7 @@ impl Connection {
             number,
             session: ServerSession::new(config),
             client_name: String::new(),
+            client_address: None,
             input: Vec::new(),
             output: Vec::new(),
             content: Vec::new(),
@@ -358,6 +362,7 @@ impl Connection {
     }
 
     async fn run(mut self, mut stream: TcpStream) -> io::Result<()> {
+        self.client_address = stream.peer_addr().ok().map(|address| address.ip());
         let mut next = self.act();
         loop {
             stream.write_all(&self.output).await?;
@@ -500,6 +505,7 @@ impl Connection {
                 content,
                 connection: self.number,
                 client_name: self.client_name.clone(),
+                client_address: self.client_address,
             });
         self.shared.record.send_modify(|record| {
             record.content_count += 1;

@@ -90,3 +90,44 @@ fn address_value(text: &str) -> Result<IpAddr, Wrong> {
         )),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Config;
+
+    fn faults(pools: &str) -> String {
+        let text = format!("hostname = \"a.example\"\nlisten = [\"127.0.0.1:25\"]\n{pools}");
+        Config::parse(&text, "waypost.toml")
+            .unwrap_err()
+            .to_string()
+    }
+
+    #[test]
+    fn every_fault_of_a_pool_is_told() {
+        let told = faults(
+            "[[source_pool]]\nname = \"bulk\"\naddresses = []\n\
+             [[source_pool]]\nname = \"bulk\"\naddresses = [{ address = \"0.0.0.0\" }]\n\
+             [[source_pool]]\nname = \"twice\"\n\
+             addresses = [{ address = \"192.0.2.1\" }, { address = \"192.0.2.1\", weight = 0 }]\n",
+        );
+        for expected in [
+            "a pool without addresses",
+            "there is a source pool \"bulk\" already",
+            "\"0.0.0.0\" is not an address to send from",
+            "192.0.2.1 is in the pool already",
+            "weight",
+        ] {
+            assert!(told.contains(expected), "{expected}\n{told}");
+        }
+    }
+
+    #[test]
+    fn a_plugin_is_granted_only_pools_that_there_are() {
+        let told = faults(
+            "[[source_pool]]\nname = \"bulk\"\naddresses = [{ address = \"192.0.2.1\" }]\n\
+             [[plugin]]\nname = \"p\"\npath = \"p.wasm\"\n\
+             grants = { source_pools = [\"bulky\"] }\n",
+        );
+        assert!(told.contains("did you mean \"bulk\"?"), "{told}");
+    }
+}
