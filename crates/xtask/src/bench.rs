@@ -4,6 +4,7 @@
 //! round by round, and the medians are compared. One sink serves the whole run. A way's time ends
 //! when the sink has counted its last message, so it covers the queue and not only the injection.
 
+mod hostile;
 mod meter;
 mod relays;
 
@@ -43,6 +44,9 @@ pub(crate) struct BenchArgs {
     /// One message per connection, instead of many over each.
     #[arg(long)]
     reconnect: bool,
+    /// Measure instead how long mail takes beside plugins that misbehave.
+    #[arg(long)]
+    hostile: bool,
 }
 
 /// Builds, measures and prints the table.
@@ -63,8 +67,11 @@ pub(crate) fn bench(root: &Path, args: &BenchArgs) -> anyhow::Result<()> {
         std::fs::remove_dir_all(&work_dir)?;
     }
     std::fs::create_dir_all(&work_dir)?;
-    let sink = SinkCounter::start(&sink_program, &work_dir)?;
     let waypost = target_dir(root).join("release/waypost");
+    if args.hostile {
+        return hostile::run(&waypost, &components, &work_dir, &mut steps, args);
+    }
+    let sink = SinkCounter::start(&sink_program, &work_dir)?;
     let ways = relays::start(&waypost, &components, sink.address(), &work_dir)?;
 
     steps.begin(&format!(

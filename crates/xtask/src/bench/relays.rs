@@ -27,13 +27,7 @@ pub(super) fn start(
     sink: SocketAddr,
     work_dir: &Path,
 ) -> anyhow::Result<Vec<Way>> {
-    let component = components
-        .iter()
-        .find(|path| {
-            path.file_name()
-                .is_some_and(|name| name.to_string_lossy().contains("table"))
-        })
-        .context("the override plugin was not among those that were built")?;
+    let component = component(components, "smarthost-table.wasm")?;
     // The relay without a plugin goes to the sink by configuration. The one with the plugin has a
     // smarthost that does not exist: only the plugin's answer can lead the mail to the sink.
     let nowhere = free_address()?;
@@ -55,6 +49,16 @@ pub(super) fn start(
     ])
 }
 
+/// The component of this name.
+///
+/// # Errors
+/// When it was not built.
+pub(super) fn component<'a>(components: &'a [PathBuf], name: &str) -> anyhow::Result<&'a Path> {
+    let found = components.iter().find(|path| path.ends_with(name));
+    let found = found.with_context(|| format!("{name} was not among what was built"))?;
+    Ok(found)
+}
+
 /// Configuration of the override plugin: everything for the injector's domain goes to the sink.
 fn plugin_config(component: &Path, sink: SocketAddr) -> String {
     format!(
@@ -63,7 +67,11 @@ fn plugin_config(component: &Path, sink: SocketAddr) -> String {
     )
 }
 
-fn relay(
+/// A relay with a configuration of its own, ready.
+///
+/// # Errors
+/// When it does not start.
+pub(super) fn relay(
     name: &'static str,
     waypost: &Path,
     smarthost: SocketAddr,
