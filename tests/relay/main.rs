@@ -14,6 +14,7 @@ mod intake;
 mod lab;
 mod live;
 mod plugins;
+mod pools;
 mod reload;
 mod routes;
 mod state;
