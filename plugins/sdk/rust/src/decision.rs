@@ -156,6 +156,7 @@ impl CandidateChange {
     }
 }
 
+#[allow(clippy::derivable_impls, reason = "the type is generated")]
 impl Default for Settings {
     fn default() -> Self {
         Self {
