@@ -12,7 +12,9 @@ type TableResult<T> = wasmtime::Result<Result<T, tables::TableError>>;
 
 /// The tables that a call has asked for: one version of each.
 #[derive(Default)]
-pub(crate) struct OpenTables(Vec<(String, Result<Arc<dyn Table>, TableFailure>)>);
+pub(crate) struct OpenTables(Vec<(String, Opened)>);
+
+type Opened = Result<Arc<dyn Table>, TableFailure>;
 
 impl tables::Host for CallState {
     fn get(&mut self, table: String, key: String) -> TableResult<Option<String>> {

@@ -108,7 +108,7 @@ impl HttpAccess {
         let pool = &self.client.pool;
         let (response, sender) = pool.send(&key, &self.directory, request).await?;
         let response = received(response, self.grant.response_bytes).await?;
-        pool.put_back(key, sender);
+        pool.put_back(&key, sender);
         Ok(response)
     }
 

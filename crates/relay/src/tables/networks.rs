@@ -22,12 +22,24 @@ pub(super) struct NetworkTree {
     values: Box<[u8]>,
 }
 
-/// The networks of one family, in order, column by column.
+/// First addresses between two that are in the summary, too.
+const STRIDE: usize = 16;
+
+/// The networks of one family, in order.
 struct Family<A> {
     first: Box<[A]>,
-    prefix: Box<[u8]>,
-    around: Box<[u32]>,
-    value: Box<[u32]>,
+    /// Every [`STRIDE`]th of `first`: small enough to stay near the processor, so that most steps
+    /// of a search do not wait for memory.
+    summary: Box<[A]>,
+    rest: Box<[Rest]>,
+}
+
+/// What is known of a network beside its first address.
+struct Rest {
+    /// Place of the network that it is within, or [`NONE`].
+    around: u32,
+    value: u32,
+    prefix: u8,
 }
 
 /// Takes networks in any order.
@@ -129,32 +141,43 @@ impl<A: Copy + Ord> Family<A> {
         });
         // The networks that surround the one at hand, the innermost last.
         let mut open: Vec<(u32, A)> = Vec::new();
-        let mut around = Vec::with_capacity(rows.len());
+        let mut rest = Vec::with_capacity(rows.len());
         for (at, row) in (0_u32..).zip(&rows) {
             while open.last().is_some_and(|(_, end)| *end < row.first) {
                 open.pop();
             }
-            around.push(open.last().map_or(NONE, |(at, _)| *at));
+            rest.push(Rest {
+                around: open.last().map_or(NONE, |(at, _)| *at),
+                value: row.value,
+                prefix: row.prefix,
+            });
             open.push((at, last(row.first, row.prefix)));
         }
         Self {
             first: rows.iter().map(|row| row.first).collect(),
-            prefix: rows.iter().map(|row| row.prefix).collect(),
-            value: rows.iter().map(|row| row.value).collect(),
-            around: around.into_boxed_slice(),
+            summary: rows.iter().step_by(STRIDE).map(|row| row.first).collect(),
+            rest: rest.into_boxed_slice(),
         }
+    }
+
+    /// How many networks begin before the address, or at it.
+    fn begun(&self, address: A) -> usize {
+        let whole = self.summary.partition_point(|first| *first <= address);
+        let from = whole.saturating_sub(1) * STRIDE;
+        let to = self.first.len().min(from + STRIDE);
+        let block = self.first.get(from..to).unwrap_or_default();
+        from + block.partition_point(|first| *first <= address)
     }
 
     /// The narrowest network with the address: first address, prefix, place of the value.
     fn find(&self, address: A, contains: impl Fn(A, u8) -> bool) -> Option<(A, u8, u32)> {
-        let after = self.first.partition_point(|first| *first <= address);
-        let mut at = after.checked_sub(1)?;
+        let mut at = self.begun(address).checked_sub(1)?;
         loop {
-            let (first, prefix) = (*self.first.get(at)?, *self.prefix.get(at)?);
-            if contains(first, prefix) {
-                return Some((first, prefix, *self.value.get(at)?));
+            let (first, rest) = (*self.first.get(at)?, self.rest.get(at)?);
+            if contains(first, rest.prefix) {
+                return Some((first, rest.prefix, rest.value));
             }
-            at = match *self.around.get(at)? {
+            at = match rest.around {
                 NONE => return None,
                 around => around as usize,
             };
@@ -169,13 +192,14 @@ impl<A: Copy + Ord> Family<A> {
             .get(from..)?
             .iter()
             .take_while(|each| **each == first);
-        let mut places = from..from + same.count();
-        let at = places.find(|at| self.prefix.get(*at) == Some(&prefix))?;
-        self.value.get(at).copied()
+        let mut rest = self.rest.get(from..from + same.count())?.iter();
+        rest.find(|rest| rest.prefix == prefix)
+            .map(|rest| rest.value)
     }
 
     fn bytes(&self) -> usize {
-        self.first.len() * (size_of::<A>() + 1 + 2 * size_of::<u32>())
+        let firsts = self.first.len() + self.summary.len();
+        firsts * size_of::<A>() + self.rest.len() * size_of::<Rest>()
     }
 }
 

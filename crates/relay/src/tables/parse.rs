@@ -342,7 +342,9 @@ slow.example.com\tsmtp:[a.example], [b.example]
         }
         assert_eq!(map.len(), 6);
         let parsed = parse(TRANSPORT.as_bytes(), TableFormat::Map, 100);
-        let warnings = parsed.ok().expect("it is good").warnings;
+        let Ok(Parsed { warnings, .. }) = parsed else {
+            panic!("it is good");
+        };
         assert_eq!(warnings.len(), 1, "{warnings:?}");
         assert_eq!(warnings[0].line, 12);
     }

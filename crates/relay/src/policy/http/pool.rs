@@ -89,7 +89,7 @@ impl Pool {
     }
 
     /// Keeps a connection whose response was read to its end.
-    pub(super) fn put_back(&self, key: Key, sender: Sender) {
+    pub(super) fn put_back(&self, key: &Key, sender: Sender) {
         let mut idle = self.idle();
         idle.retain(|_, connections| {
             connections.retain(is_good);
