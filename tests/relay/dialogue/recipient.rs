@@ -14,7 +14,7 @@ const RULES: &str = r#"
     "never@dest.test" = { action = "reject", code = 551, enhanced = "5.1.6", text = "moved" }
     "far@dest.test" = { action = "rewrite", to = ["x@elsewhere.test"] }
     "marked@dest.test" = { attributes = { mark = "set" } }
-    "unmarked@dest.test" = { action = "reject", text = "no", attributes = { mark = "wrong" } }
+    "unmarked@dest.test" = { attributes = { mark = "wrong" }, note = "marked wrongly" }
     "sixty@alias.test" = { action = "rewrite", to = ["n%@dest.test"], count = 60 }
     "more@alias.test" = { action = "rewrite", to = ["m%@dest.test"], count = 60 }
     "toomany@alias.test" = { action = "rewrite", to = ["t%@dest.test"], count = 101 }
@@ -90,7 +90,10 @@ async fn a_message_whose_recipients_are_all_dropped_is_dropped() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_noted_about_a_refused_recipient_is_not_kept() {
-    let (hop, lab) = lab(&gatekeeper("gate", "", RULES)).await;
+    // The first notes something about a recipient, the second refuses it.
+    let second = "[recipient]\n\"unmarked@dest.test\" = { action = \"reject\", text = \"no\" }\n";
+    let chain = gatekeeper("gate", "", RULES) + &gatekeeper("second", "", second);
+    let (hop, lab) = lab(&chain).await;
     let mut client = greeted(&lab).await;
     client.ask("MAIL FROM:<me@sender.test>", "250").await;
     client.ask("RCPT TO:<marked@dest.test>", "250").await;
