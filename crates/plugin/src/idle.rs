@@ -105,7 +105,7 @@ impl Loaded {
         if live.served >= rules.reuse || rules.idle == Duration::ZERO {
             return;
         }
-        live.forget_call(self);
+        live.store.data_mut().release();
         let mut shelf = self.idle.lock();
         // A call that waits has said so before it looks through the shelves: either
         // it is seen here, or it finds this instance.

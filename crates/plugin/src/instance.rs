@@ -3,7 +3,6 @@
 use wasmtime::component::Instance;
 use wasmtime::{Store, UpdateDeadline};
 
-use crate::environment::empty_environment;
 use crate::guest::Guest;
 use crate::plugin::Loaded;
 use crate::state::{CallState, Stop};
@@ -49,13 +48,5 @@ impl Live {
         *old = state;
         self.store.set_epoch_deadline(1);
         self.served += 1;
-    }
-
-    /// Lets go of everything that the call had.
-    pub(crate) fn forget_call(&mut self, plugin: &Loaded) {
-        let mut state = plugin.state(None, empty_environment());
-        let old = self.store.data_mut();
-        state.memory = old.memory.for_next_call();
-        *old = state;
     }
 }

@@ -229,7 +229,10 @@ pub(crate) fn is_ours(name: &str, interface: &str) -> bool {
 fn export_names(host: &HostCore, component: &Component) -> Vec<String> {
     let component_type = component.component_type();
     let exports = component_type.exports(&host.engine);
-    exports.map(|(name, _)| name.to_owned()).collect()
+    let mut names: Vec<String> = exports.map(|(name, _)| name.to_owned()).collect();
+    // Their order is the toolchain's whim.
+    names.sort();
+    names
 }
 
 /// Names of the imports; an error where one is the contract's but not ours: the
@@ -274,10 +277,7 @@ fn link(host: &HostCore, component: &Component) -> wasmtime::Result<InstancePre<
 }
 
 /// Makes an instance, asks who it is and what it says of its configuration.
-async fn start(
-    plugin: &Loaded,
-    check_config: bool,
-) -> Result<Option<(String, String)>, LoadError> {
+async fn start(plugin: &Loaded, check_config: bool) -> Result<Option<(String, String)>, LoadError> {
     let name = &plugin.profile.name;
     let failed = |step| {
         move |failure| LoadError::Start {

@@ -1,8 +1,10 @@
 //! How much CPU time a call uses, and its memory.
 //!
 //! CPU time is that of the thread, summed over the polls of the call's future:
-//! neither waiting for a look-up nor a busy machine counts against a guest.
+//! neither waiting for a look-up nor a busy machine counts against a guest, but for
+//! a fraction of what it is limited by.
 
+use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,22 +15,33 @@ use wasmtime::ResourceLimiter;
 
 /// CPU time of one call. Shared by the future that runs it and the epoch
 /// callback inside; both are on the same thread at any one time.
+///
+/// Asking for the CPU time of a thread is a system call, which costs as much as a
+/// small guest. So a poll that is over within a [`GRAIN`] counts by the clock on the
+/// wall, and one that begins within a grain of the thread's last reading begins
+/// where the thread can have been at most. A guest that computes is measured
+/// exactly, at each tick: what it has used is known to a grain for each poll.
 #[derive(Debug, Default)]
 pub(crate) struct CpuMeter {
     /// Of the polls that have ended.
     spent_ns: AtomicU64,
-    /// Thread CPU time at the start of the poll under way; 0: none is.
-    poll_start_ns: AtomicU64,
+    /// Start of the poll under way by the clock; 0: none is.
+    poll_clock_ns: AtomicU64,
+    /// CPU time of the thread at that moment.
+    poll_cpu_ns: AtomicU64,
 }
+
+/// How closely short polls are measured, in nanoseconds.
+const GRAIN_NS: u64 = 1_000_000;
 
 impl CpuMeter {
     /// Time used so far, the poll under way included.
     pub(crate) fn spent(&self) -> Duration {
-        let start = self.poll_start_ns.load(Ordering::Relaxed);
-        let running = if start == 0 {
+        let running = if self.poll_clock_ns.load(Ordering::Relaxed) == 0 {
             0
         } else {
-            thread_cpu_ns().saturating_sub(start)
+            let cpu_ns = Reading::take(clock_ns(ClockId::Monotonic)).cpu_ns;
+            cpu_ns.saturating_sub(self.poll_cpu_ns.load(Ordering::Relaxed))
         };
         Duration::from_nanos(self.spent_ns.load(Ordering::Relaxed) + running)
     }
@@ -49,24 +62,61 @@ struct MeteredPoll<'a>(&'a CpuMeter);
 
 impl<'a> MeteredPoll<'a> {
     fn start(meter: &'a CpuMeter) -> Self {
-        meter
-            .poll_start_ns
-            .store(thread_cpu_ns().max(1), Ordering::Relaxed);
+        let now_ns = clock_ns(ClockId::Monotonic).max(1);
+        let last = Reading::last(now_ns).unwrap_or_else(|| Reading::take(now_ns));
+        let since_ns = now_ns.saturating_sub(last.clock_ns);
+        let cpu_ns = last.cpu_ns + since_ns;
+        meter.poll_cpu_ns.store(cpu_ns, Ordering::Relaxed);
+        meter.poll_clock_ns.store(now_ns, Ordering::Relaxed);
         Self(meter)
     }
 }
 
 impl Drop for MeteredPoll<'_> {
     fn drop(&mut self) {
-        let spent = self.0.spent();
-        let ns = u64::try_from(spent.as_nanos()).unwrap_or(u64::MAX);
-        self.0.spent_ns.store(ns, Ordering::Relaxed);
-        self.0.poll_start_ns.store(0, Ordering::Relaxed);
+        let started_ns = self.0.poll_clock_ns.load(Ordering::Relaxed);
+        let elapsed_ns = clock_ns(ClockId::Monotonic).saturating_sub(started_ns);
+        if elapsed_ns <= GRAIN_NS {
+            self.0.spent_ns.fetch_add(elapsed_ns, Ordering::Relaxed);
+        } else {
+            let spent = self.0.spent();
+            let ns = u64::try_from(spent.as_nanos()).unwrap_or(u64::MAX);
+            self.0.spent_ns.store(ns, Ordering::Relaxed);
+        }
+        self.0.poll_clock_ns.store(0, Ordering::Relaxed);
     }
 }
 
-fn thread_cpu_ns() -> u64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
+/// The CPU time of this thread, and when it was asked for.
+#[derive(Clone, Copy)]
+struct Reading {
+    clock_ns: u64,
+    cpu_ns: u64,
+}
+
+thread_local! {
+    static LAST: Cell<Option<Reading>> = const { Cell::new(None) };
+}
+
+impl Reading {
+    fn take(clock_ns: u64) -> Self {
+        let reading = Self {
+            clock_ns,
+            cpu_ns: self::clock_ns(ClockId::ThreadCPUTime),
+        };
+        LAST.set(Some(reading));
+        reading
+    }
+
+    /// The last one, unless it is older than a grain.
+    fn last(now_ns: u64) -> Option<Self> {
+        LAST.get()
+            .filter(|last| now_ns.saturating_sub(last.clock_ns) <= GRAIN_NS)
+    }
+}
+
+fn clock_ns(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or(0);
     seconds * 1_000_000_000 + nanoseconds
@@ -209,6 +259,45 @@ impl ResourceLimiter for MemoryMeter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Computes for so long by the thread's own time.
+    fn burn(ns: u64) {
+        let end_ns = clock_ns(ClockId::ThreadCPUTime) + ns;
+        while clock_ns(ClockId::ThreadCPUTime) < end_ns {
+            std::hint::spin_loop();
+        }
+    }
+
+    #[tokio::test]
+    async fn what_computes_counts_and_what_waits_does_not() {
+        let meter = CpuMeter::default();
+        meter
+            .measure(async {
+                burn(20 * GRAIN_NS);
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                burn(20 * GRAIN_NS);
+            })
+            .await;
+        // Two long polls, each known to a grain.
+        let spent_ns = u64::try_from(meter.spent().as_nanos()).unwrap();
+        assert!(spent_ns >= 38 * GRAIN_NS, "{spent_ns}");
+        assert!(spent_ns < 120 * GRAIN_NS, "{spent_ns}");
+    }
+
+    #[tokio::test]
+    async fn many_short_polls_add_up() {
+        let meter = CpuMeter::default();
+        meter
+            .measure(async {
+                for _ in 0..200 {
+                    burn(GRAIN_NS / 10);
+                    tokio::task::yield_now().await;
+                }
+            })
+            .await;
+        let spent_ns = u64::try_from(meter.spent().as_nanos()).unwrap();
+        assert!(spent_ns >= 20 * GRAIN_NS, "{spent_ns}");
+    }
 
     #[test]
     fn growth_beyond_the_limit_is_refused_and_remembered() {

@@ -200,16 +200,24 @@ impl Loaded {
     /// hold every instance, then one of the host's.
     pub(crate) async fn admit(&self) -> Result<Turn<'_>, CallFailure> {
         let asked = Instant::now();
+        if let Ok(own) = self.calls.try_acquire()
+            && let Some((place, idle)) = self.free_place()
+        {
+            return Ok(Turn {
+                _own: own,
+                place,
+                idle,
+                came_at: asked,
+                queued: Duration::ZERO,
+            });
+        }
         let wall = self.profile.limits.wall;
         let turn = async {
             let own = self.calls.acquire().await.expect(NEVER_CLOSED);
-            if let Some((live, place)) = self.idle.take() {
-                return (own, place, Some(live));
+            match self.free_place() {
+                Some((place, idle)) => (own, place, idle),
+                None => (own, self.host.place().await, None),
             }
-            if let Ok(place) = Arc::clone(&self.host.instances).try_acquire_owned() {
-                return (own, place, None);
-            }
-            (own, self.host.place().await, None)
         };
         match tokio::time::timeout_at(asked + wall, turn).await {
             Ok((own, place, idle)) => {
@@ -231,6 +239,16 @@ impl Loaded {
                 },
             }),
         }
+    }
+
+    /// A place in the pool that can be had without waiting, if possible with an
+    /// instance in it.
+    fn free_place(&self) -> Option<(OwnedSemaphorePermit, Option<Live>)> {
+        if let Some((live, place)) = self.idle.take() {
+            return Some((place, Some(live)));
+        }
+        let place = Arc::clone(&self.host.instances).try_acquire_owned().ok()?;
+        Some((place, None))
     }
 
     /// The state of a new call, with nothing in it of any other. `cpu`: what it may

@@ -8,7 +8,8 @@ use smtp::Domain;
 use tokio::time::Instant;
 
 use crate::call::{CallStats, LogLine};
-use crate::environment::{CallEnvironment, HeaderField};
+use crate::environment::{CallEnvironment, HeaderField, empty_environment};
+use crate::imports::OpenTables;
 use crate::meter::{CpuMeter, MemoryMeter};
 use crate::phase::Input;
 use crate::profile::Profile;
@@ -40,7 +41,7 @@ pub(crate) struct CallState {
     pub(crate) headers: Option<Arc<[HeaderField]>>,
     pub(crate) attributes: Vec<(String, Option<String>)>,
     /// Tables that were asked for.
-    pub(crate) open_tables: crate::imports::OpenTables,
+    pub(crate) open_tables: OpenTables,
     /// The plugin's shared state, once it was asked for.
     pub(crate) shared_state: Option<Arc<dyn crate::shared::StateStore>>,
     pub(crate) log: LogBook,
@@ -62,6 +63,19 @@ pub(crate) struct LogBook {
 }
 
 impl CallState {
+    /// Lets go of everything of the relay's that the call had, between calls. The
+    /// next call begins with a state of its own.
+    pub(crate) fn release(&mut self) {
+        self.environment = empty_environment();
+        self.input = None;
+        self.candidates = None;
+        self.headers = None;
+        self.attributes = Vec::new();
+        self.open_tables = OpenTables::default();
+        self.shared_state = None;
+        self.log = LogBook::default();
+    }
+
     /// Counts host calls and stops the guest when there are too many.
     pub(crate) fn charge(&mut self, count: usize) -> wasmtime::Result<()> {
         let count = u32::try_from(count).unwrap_or(u32::MAX);

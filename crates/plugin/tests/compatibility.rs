@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use plugin::cases::{CaseFile, run_file};
-use plugin::{Digest, EmptyEnvironment, Input, Phase, PluginSpec};
+use plugin::{Digest, EmptyEnvironment, Input, LoadError, Phase, PluginSpec};
 use support::{host, request};
 
 /// Components of contract 0.1.0, as the SDK and the compiler of that time made them.
@@ -82,4 +82,19 @@ async fn a_component_of_0_1_0_answers_in_every_phase() {
         let call = plugin.call(input, Arc::new(EmptyEnvironment)).await;
         assert_eq!(call.unwrap().output.phase(), phase);
     }
+}
+
+/// Loading gets as far as the exports: the imports were found good.
+#[tokio::test]
+async fn a_later_version_of_the_track_is_fine_as_long_as_its_functions_are_known() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("later.wasm");
+    let component = r#"(component (import "waypost:policy/ambient@0.1.3"
+        (instance (export "random" (func (result u64))))))"#;
+    std::fs::write(&path, wat::parse_str(component).unwrap()).unwrap();
+    let error = host()
+        .load(PluginSpec::new("later", &path))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, LoadError::NoPhase { .. }), "{error}");
 }

@@ -146,7 +146,7 @@ async fn a_guest_sees_what_the_relay_gives() {
         "revision=true",
         "tables=Err(TableError::Denied(\"t\"))",
         "state=Err(StateError::Denied)",
-        "http=Err(HttpError::Denied(\"http://a.example/\"))",
+        "http=Err(HttpError::Denied(\"http://a.example\"))",
     ];
     assert_eq!(seen, expected);
 }
