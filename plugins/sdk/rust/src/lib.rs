@@ -113,3 +113,8 @@ pub fn log_panics() {
         log::write(log::Level::Error, &panic.to_string(), &[]);
     }));
 }
+
+/// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
