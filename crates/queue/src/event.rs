@@ -24,6 +24,7 @@ impl std::fmt::Display for JobId {
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant)] // made, moved once and taken apart: a box would cost more
 pub enum Event<P> {
     /// A new message; it is durable already. Routed at once where there is room,
     /// else it rests like any other. Ignored when its id is here already.
@@ -214,9 +215,11 @@ pub struct Advised<P> {
     pub recipients: Vec<u32>,
     /// What.
     pub advice: Advice<P>,
-    /// Whose advice it is, and what others said; kept with the attempt in the message's
-    /// history.
+    /// What policies said, in the order in which they were asked; kept with the attempt in the
+    /// message's history.
     pub decisions: Vec<PolicyDecision>,
+    /// Which of them the advice is from; `None`: nobody's.
+    pub followed: Option<usize>,
 }
 
 /// What to do next about recipients that an attempt has left pending. Nothing here

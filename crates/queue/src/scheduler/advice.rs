@@ -83,12 +83,13 @@ impl<P> Scheduler<P> {
             recipients,
             advice,
             mut decisions,
+            followed,
         } = advised;
         let is_prompt = matches!(advice, Advice::Retry { .. } | Advice::Reroute);
         let obstacle = self.obstacle(id, is_prompt);
         if let Some(why) = &obstacle
             && !matches!(advice, Advice::Usual)
-            && let Some(decision) = decisions.last_mut()
+            && let Some(decision) = followed.and_then(|at| decisions.get_mut(at))
         {
             decision.consequence = Some(format!("not carried out: {why}"));
         }

@@ -26,6 +26,7 @@ fn advised(recipients: &[u32], advice: Advice<u32>) -> Advised<u32> {
         recipients: recipients.to_vec(),
         advice,
         decisions: vec![decision("advice")],
+        followed: Some(0),
     }
 }
 

@@ -71,27 +71,24 @@ struct Report {
 /// What the plugins of the chain said to one report.
 #[derive(Default)]
 struct Said {
-    /// The first that is not `usual`.
-    advice: Option<Advice>,
+    /// The first that is not `usual`, and the place of its decision.
+    advice: Option<(usize, Advice)>,
     decisions: Vec<PolicyDecision>,
 }
 
 impl Said {
-    /// What becomes of the advice that is followed is said of the last decision.
     fn advises(&mut self, mut decision: PolicyDecision, advice: Advice) {
         if self.advice.is_none() {
-            self.advice = Some(advice);
-            self.decisions.push(decision);
+            self.advice = Some((self.decisions.len(), advice));
         } else {
             decision.consequence = Some("not followed: another was first".to_owned());
-            let before = self.decisions.len().saturating_sub(1);
-            self.decisions.insert(before, decision);
         }
+        self.decisions.push(decision);
     }
 
     fn fails(&mut self, mut decision: PolicyDecision) {
         decision.consequence = Some("mail goes its usual way".to_owned());
-        self.decisions.insert(0, decision);
+        self.decisions.push(decision);
     }
 }
 
@@ -288,21 +285,27 @@ impl Hearing {
             advice,
             mut decisions,
         } = said;
-        let plugin = decisions.last().map_or("", |last| last.policy.as_str());
-        let advice = match advice.map(|advice| self.followed(advice, plugin)) {
-            None => queue::Advice::Usual,
-            Some(Ok(advice)) => advice,
-            Some(Err(why)) => {
-                if let Some(decision) = decisions.last_mut() {
-                    decision.consequence = Some(format!("not carried out: {why}"));
-                }
-                queue::Advice::Usual
-            }
+        let Some((followed, advice)) = advice else {
+            return Advised {
+                recipients,
+                advice: queue::Advice::Usual,
+                decisions,
+                followed: None,
+            };
         };
+        let decision = decisions.get_mut(followed);
+        let plugin = decision.as_ref().map_or("", |one| one.policy.as_str());
+        let advice = self.followed(advice, plugin).unwrap_or_else(|why| {
+            if let Some(decision) = decision {
+                decision.consequence = Some(format!("not carried out: {why}"));
+            }
+            queue::Advice::Usual
+        });
         Advised {
             recipients,
             advice,
             decisions,
+            followed: Some(followed),
         }
     }
 

@@ -146,6 +146,7 @@ pub(crate) fn advice(recipients: &[u32], choice: u16, other: u16) -> Vec<Advised
             _ => Advice::Usual,
         },
         decisions: vec![PolicyDecision::default()],
+        followed: Some(0),
     };
     match choice % 3 {
         0 => vec![one(recipients.to_vec(), other)],
