@@ -80,6 +80,10 @@ impl FromStr for Phase {
 /// comes through [`CallEnvironment`](crate::CallEnvironment) instead.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one of it for a call, and it is moved a few times"
+)]
 pub enum Input {
     /// For [`Phase::Sender`].
     MailFrom(MailFrom),
