@@ -129,7 +129,7 @@ pub(crate) async fn receive(arrival: Arrival<'_>) -> Reply {
         recipient: None,
         at: now,
     };
-    let octets = assemble(at, content, &recipients);
+    let octets = assemble(&at, content, &recipients);
     let message = QueuedMessage {
         id,
         received_at: now,
@@ -253,7 +253,7 @@ pub(crate) fn mailbox(path: &ForwardPath, hostname: &Domain) -> Mailbox {
     }
 }
 
-fn assemble(hop: Hop<'_>, content: Received, recipients: &[QueuedRecipient]) -> Content {
+fn assemble(hop: &Hop<'_>, content: Received, recipients: &[QueuedRecipient]) -> Content {
     // What the client said, not where an alias has led.
     let only = match recipients {
         [only] => Some(only.original.as_ref().unwrap_or(&only.mailbox).to_string()),
@@ -261,7 +261,7 @@ fn assemble(hop: Hop<'_>, content: Received, recipients: &[QueuedRecipient]) -> 
     };
     let header = trace::received(&Hop {
         recipient: only.as_deref(),
-        ..hop
+        ..*hop
     });
     let pieces = content.pieces;
     if content.size_bytes > COMPACT_BYTES {

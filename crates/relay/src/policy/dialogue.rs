@@ -180,7 +180,7 @@ impl Transaction {
     ) -> Result<(), Refusal> {
         let before = (Arc::clone(&self.attributes), self.record.clone());
         let result = match self.targets(&given).await {
-            Ok(targets) => self.accept(given, &parameters, targets),
+            Ok(targets) => self.accept(&given, &parameters, targets),
             Err(refusal) => Err(refusal),
         };
         if result.is_err() {
@@ -280,14 +280,14 @@ impl Transaction {
 
     fn accept(
         &mut self,
-        given: Mailbox,
+        given: &Mailbox,
         parameters: &RcptParameters,
         targets: Vec<Target>,
     ) -> Result<(), Refusal> {
         if targets.is_empty() {
             self.dropped_count += 1;
         }
-        let is_as_given = matches!(targets.as_slice(), [only] if only.mailbox == given);
+        let is_as_given = matches!(targets.as_slice(), [only] if only.mailbox == *given);
         let known = |mailbox: &Mailbox| self.accepted.iter().any(|one| one.mailbox == *mailbox);
         let new: Vec<Accepted> = targets
             .into_iter()
@@ -295,7 +295,7 @@ impl Transaction {
             // names twice is its own affair.
             .filter(|target| is_as_given || !known(&target.mailbox))
             .map(|target| Accepted {
-                original: (target.mailbox != given).then(|| given.clone()),
+                original: (target.mailbox != *given).then(|| given.clone()),
                 mailbox: target.mailbox,
                 parameters: parameters.clone(),
             })
