@@ -140,14 +140,14 @@ fn check(tree: &DeTable<'_>, notes: &Notes, file: &Path, host_name: &str) -> Opt
         .map(|listener| listener.name.as_str())
         .collect();
     let plugin_rules = check_live::plugins(root.section("plugins"));
-    let tables = check_stores::tables(&mut root, notes, directory, &mut mentions);
-    let credentials = check_stores::credentials(&mut root, notes, directory, &mut mentions);
     let source_pools = check_pools::source_pools(&mut root, notes);
-    let known = check_stores::Known {
-        tables: tables.iter().map(|table| table.name.clone()).collect(),
-        credentials: credentials.iter().map(|each| each.name.clone()).collect(),
+    let mut known = check_stores::Known {
         source_pools: source_pools.iter().map(|pool| pool.name.clone()).collect(),
+        ..check_stores::Known::default()
     };
+    let tables = check_stores::tables(&mut root, notes, directory, &mut mentions, &mut known);
+    let credentials =
+        check_stores::credentials(&mut root, notes, directory, &mut mentions, &mut known);
     let about = check_plugin::About {
         known: &known, directory, listeners: &names, rules: &plugin_rules };
     let plugins = check_plugin::plugins(&mut root, notes, &about, &mut mentions);

@@ -139,6 +139,10 @@ impl<'n> Names<'n> {
         }
     }
 
+    fn taken(self) -> Vec<String> {
+        self.seen.into_iter().map(|(name, _)| name).collect()
+    }
+
     pub(super) fn take(&mut self, section: &mut Section<'_>, help: &str) -> Option<String> {
         let node = section.required("name", help)?;
         let name = node.parsed("a name in quotes", label)?;
@@ -152,12 +156,13 @@ impl<'n> Names<'n> {
     }
 }
 
-/// All tables.
+/// All tables. Their names are known even where the rest of a table is wrong.
 pub(super) fn tables(
     root: &mut Section<'_>,
     notes: &Notes,
     directory: &Path,
     mentions: &mut Vec<FileMention>,
+    known: &mut Known,
 ) -> Vec<TableConfig> {
     let mut names = Names {
         what: "table",
@@ -207,7 +212,9 @@ pub(super) fn tables(
             max_entries_count,
         })
     };
-    nodes.iter().filter_map(read).collect()
+    let tables = nodes.iter().filter_map(read).collect();
+    known.tables = names.taken();
+    tables
 }
 
 /// All credentials.
@@ -216,6 +223,7 @@ pub(super) fn credentials(
     notes: &Notes,
     directory: &Path,
     mentions: &mut Vec<FileMention>,
+    known: &mut Known,
 ) -> Vec<CredentialConfig> {
     let mut names = Names {
         what: "credential",
@@ -242,7 +250,9 @@ pub(super) fn credentials(
             scheme,
         })
     };
-    nodes.iter().filter_map(read).collect()
+    let credentials = nodes.iter().filter_map(read).collect();
+    known.credentials = names.taken();
+    credentials
 }
 
 fn credential_source(
@@ -375,4 +385,58 @@ pub(super) fn one_of(text: &str, what: &str, known: &[String]) -> Result<String,
         None => format!("there are: {}", known.join(", ")),
     };
     Err(Wrong::new(format!("there is no {what} {text:?}"), help))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Config;
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, Vec<(usize, String)>> {
+        let text = format!("hostname = \"relay.example.net\"\n{text}");
+        Config::parse(&text, "/etc/waypost/waypost.toml").map_err(|errors| {
+            let diagnostics = errors.diagnostics().iter();
+            diagnostics
+                .map(|diagnostic| (diagnostic.line, diagnostic.key.clone()))
+                .collect()
+        })
+    }
+
+    #[test]
+    fn grants_name_what_there_is() {
+        let config = parse(
+            "[[table]]\nname = \"routes\"\npath = \"routes\"\nformat = \"domains\"\n\
+             [[credential]]\nname = \"token\"\nenv = \"TOKEN\"\n\
+             [[plugin]]\nname = \"p\"\npath = \"p.wasm\"\n[plugin.grants]\n\
+             tables = [\"routes\"]\nstate = \"1MiB\"\nstate_durable = true\n\
+             http = [\"https://a.example\", { origin = \"http://[::1]:80\", auth = [\"token\"] }]\n",
+        );
+        let config = config.unwrap_or_else(|faults| panic!("{faults:?}"));
+        let table = config.tables.first().expect("there is one");
+        assert_eq!(table.path, Path::new("/etc/waypost/routes"));
+        assert_eq!(table.format, TableFormat::Domains);
+        let plugin = config.plugins.first().expect("there is one");
+        assert_eq!(plugin.grants.tables, ["routes"]);
+        assert_eq!(plugin.grants.state_bytes, Some(1 << 20));
+        assert!(plugin.grants.state_durable);
+        let origins: Vec<String> = plugin.grants.http.iter().map(ToString::to_string).collect();
+        assert_eq!(origins, ["https://a.example", "http://[::1]"]);
+        let (_, names) = plugin.http.credentials.last().expect("there are two");
+        assert_eq!(names, &["token"]);
+    }
+
+    #[test]
+    fn every_fault_is_reported_at_its_place() {
+        let faults = parse(
+            "[[table]]\nname = \"Routes\"\npath = \"\"\nformat = \"hash\"\npoll = \"1ms\"\n\
+             [[table]]\nname = \"a\"\n\
+             [[credential]]\nname = \"c\"\nfile = \"x\"\nenv = \"X\"\n\
+             [[plugin]]\nname = \"p\"\npath = \"p.wasm\"\n[plugin.grants]\n\
+             tables = [\"b\"]\nstate_durable = true\n\
+             http = [\"https://a.example/path\", { auth = [\"c\", \"d\"] }]\n",
+        );
+        let faults = faults.expect_err("it is full of them");
+        let lines: Vec<usize> = faults.iter().map(|(line, _)| *line).collect();
+        assert_eq!(lines, [3, 4, 5, 6, 7, 12, 17, 18, 19, 19, 19], "{faults:?}");
+    }
 }

@@ -37,8 +37,7 @@ pub fn state_refused(plugin: &str) {
 /// Counts a write of durable state to disk.
 pub fn state_written(plugin: &str, is_ok: bool) {
     let result = if is_ok { "ok" } else { "failed" };
-    metrics::counter!(STATE_WRITES, "plugin" => plugin.to_owned(), "result" => result)
-        .increment(1);
+    metrics::counter!(STATE_WRITES, "plugin" => plugin.to_owned(), "result" => result).increment(1);
 }
 
 /// Counts a file of durable state that could not be read, or not all of it.
