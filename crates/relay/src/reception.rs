@@ -39,6 +39,7 @@ pub(crate) struct Mail {
     recipients: Recipients,
     attributes: Vec<(String, String)>,
     hold: Option<HoldWish>,
+    dropped_count: u64,
     record: Option<AttemptRecord>,
 }
 
@@ -58,6 +59,7 @@ impl Mail {
             recipients: Recipients::Plain(envelope.recipients),
             attributes: Vec::new(),
             hold: None,
+            dropped_count: 0,
             record: None,
         }
     }
@@ -74,6 +76,7 @@ impl Mail {
             recipients: Recipients::Made(outcome.recipients),
             attributes: outcome.attributes,
             hold,
+            dropped_count: outcome.dropped_count,
             record: outcome.record,
         }
     }
@@ -155,6 +158,7 @@ pub(crate) async fn receive(arrival: Arrival<'_>) -> Reply {
         Ok(()) => {
             session.meters.accepted.increment(1);
             session.meters.bytes.increment(line.size_bytes);
+            core.meters.discarded.increment(mail.dropped_count);
             core.meters
                 .accept_seconds
                 .record(watch.elapsed().as_secs_f64());

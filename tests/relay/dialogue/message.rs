@@ -1,6 +1,6 @@
 //! After the end of data.
 
-use super::{actions, content, field, gatekeeper, greeted, lab, kept, message};
+use super::{actions, content, field, gatekeeper, greeted, kept, lab, message};
 use crate::lab::{LIMIT, id_of};
 
 const RULES: &str = r#"
@@ -189,7 +189,10 @@ async fn what_a_rewrite_may_not_do_fails_as_a_whole() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_message_keeps_its_body_through_an_edit() {
-    let (hop, lab) = lab(&gatekeeper("gate", "", RULES)).await;
+    // There is room in memory for one copy of it, and no more.
+    let limits = "[limits]\nmessage_size = \"9MiB\"\nin_flight = \"9MiB\"\n";
+    let plugin = gatekeeper("gate", "", RULES);
+    let (hop, lab) = lab(&format!("{limits}{plugin}")).await;
     let mut client = greeted(&lab).await;
     client.ask("MAIL FROM:<me@sender.test>", "250").await;
     client.ask("RCPT TO:<you@dest.test>", "250").await;

@@ -116,7 +116,7 @@ impl Dialogue {
         let admission = match ending {
             Ending::Accept(admission) => admission,
             Ending::Discard => {
-                let count = transaction.dropped_count() + transaction.recipient_count() as u64;
+                let count = transaction.discarded_count();
                 self.session.core.meters.discarded.increment(count);
                 self.session.meters.message_discarded();
                 // The same words as for any other: whom it drops is nobody's business.
@@ -137,8 +137,6 @@ impl Dialogue {
             let text = "Too much mail at once: try again later";
             return Ok(Err(Reply::new(452, (4, 3, 1), text)));
         }
-        let count = transaction.dropped_count();
-        self.session.core.meters.discarded.increment(count);
         let outcome = transaction.into_outcome(self.session.core.now());
         let mail = Mail::by_plugins(outcome, parameters, admission.hold);
         Ok(Ok((mail, content)))

@@ -69,6 +69,8 @@ pub(crate) struct Outcome {
     pub(crate) reverse_path: ReversePath,
     pub(crate) recipients: Vec<Accepted>,
     pub(crate) attributes: Vec<(String, String)>,
+    /// Recipients that were accepted and are dropped.
+    pub(crate) dropped_count: u64,
     /// Who decided what, for the message's history.
     pub(crate) record: Option<AttemptRecord>,
 }
@@ -311,14 +313,9 @@ impl Transaction {
         Ok(())
     }
 
-    /// Recipients that were accepted and dropped, and will be when the message is.
-    pub(crate) fn dropped_count(&self) -> u64 {
-        self.dropped_count
-    }
-
-    /// Recipients that the message goes to.
-    pub(crate) fn recipient_count(&self) -> usize {
-        self.accepted.len()
+    /// Recipients that the client was told are accepted, and that are dropped with the message.
+    pub(crate) fn discarded_count(&self) -> u64 {
+        self.dropped_count + self.accepted.len() as u64
     }
 
     /// What goes into the queue: the envelope, what plugins noted, and what they decided.
@@ -327,6 +324,7 @@ impl Transaction {
             reverse_path: self.reverse_path,
             recipients: Arc::unwrap_or_clone(self.accepted),
             attributes: self.attributes.to_vec(),
+            dropped_count: self.dropped_count,
             record: self.record.into_history(now),
         }
     }
