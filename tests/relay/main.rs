@@ -17,6 +17,7 @@ mod plugins;
 mod pools;
 mod reload;
 mod routes;
+mod samples;
 mod state;
 mod tables;
 mod tls;
