@@ -265,7 +265,7 @@ async fn apply(
             .collect(),
         ..draft.clone()
     };
-    let mut trace = CallTrace::ok(link, verdict, stats);
+    let mut trace = CallTrace::ok(link, verdict, stats, base.is_shown);
     if base.was_released && matches!(verdict.decision, Decision::Hold { .. }) {
         let plugin = &link.config.name;
         tracing::info!(id = %base.id, plugin, "a released message is not held again");

@@ -11,6 +11,23 @@ use super::meters::CONTENT_UNAVAILABLE;
 use super::words;
 use crate::config::OnError;
 
+/// The first digits of a component's digest: enough to tell versions apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShortDigest(plugin::Digest);
+
+impl std::fmt::Display for ShortDigest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut octets = self.0.as_bytes().iter().take(6);
+        octets.try_for_each(|octet| write!(f, "{octet:02x}"))
+    }
+}
+
+impl Serialize for ShortDigest {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// What one plugin did about some recipients.
 #[derive(Debug, Clone, Serialize)]
 pub struct CallTrace {
@@ -20,10 +37,11 @@ pub struct CallTrace {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     /// Digest of what was called, shortened.
-    pub digest: String,
+    pub digest: ShortDigest,
     /// `ok`, `content_unavailable`, or the reason of the failure.
     pub result: &'static str,
-    /// What it decided, in words; the detail of a failure.
+    /// What it decided, in words; the detail of a failure. Empty where nobody reads it now: the
+    /// verdict has it all.
     pub decision: String,
     /// What it decided, in the words of the contract; none: it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -49,10 +67,14 @@ pub struct CallTrace {
 }
 
 impl CallTrace {
-    /// A verdict that was carried out, or is about to be.
-    pub(crate) fn ok(link: &Link, verdict: &Verdict, stats: &CallStats) -> Self {
+    /// A verdict that was carried out, or is about to be. `is_shown`: somebody waits to read it.
+    pub(crate) fn ok(link: &Link, verdict: &Verdict, stats: &CallStats, is_shown: bool) -> Self {
         Self {
-            decision: words::verdict(verdict),
+            decision: if is_shown {
+                words::verdict(verdict)
+            } else {
+                String::new()
+            },
             verdict: Some(verdict.clone()),
             note: verdict.note.clone(),
             ..Self::new(link, PolicyDecision::OK, stats)
@@ -82,7 +104,7 @@ impl CallTrace {
         Self {
             plugin: link.config.name.clone(),
             version: link.version().map(ToOwned::to_owned),
-            digest: link.short_digest(),
+            digest: ShortDigest(link.plugin.inspect().sha256),
             result,
             decision: String::new(),
             verdict: None,
@@ -102,10 +124,13 @@ impl CallTrace {
         PolicyDecision {
             policy: self.plugin.clone(),
             version: self.version.clone().unwrap_or_default(),
-            digest: self.digest.clone(),
+            digest: self.digest.to_string(),
             phase: Phase::Routing.as_str().to_owned(),
             result: self.result.to_owned(),
-            text: self.decision.clone(),
+            text: match &self.verdict {
+                Some(verdict) if self.decision.is_empty() => words::verdict(verdict),
+                _ => self.decision.clone(),
+            },
             note: self.note.clone(),
             consequence: self.consequence.clone(),
         }
@@ -131,7 +156,7 @@ pub(crate) fn decision(link: &Link, phase: Phase, result: &str, text: String) ->
     PolicyDecision {
         policy: link.config.name.clone(),
         version: link.version().unwrap_or_default().to_owned(),
-        digest: link.short_digest(),
+        digest: ShortDigest(link.plugin.inspect().sha256).to_string(),
         phase: phase.as_str().to_owned(),
         result: result.to_owned(),
         text,

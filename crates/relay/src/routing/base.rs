@@ -20,6 +20,8 @@ pub(crate) struct Base {
     pub(super) now: UnixMs,
     /// An operator or the time has ended a hold: no plugin holds the message again.
     pub(super) was_released: bool,
+    /// Somebody waits to read what is decided.
+    pub(super) is_shown: bool,
     plan: OnceCell<Result<Arc<DeliveryPlan>, PlanFailure>>,
 }
 
@@ -33,6 +35,7 @@ impl Base {
             seed: subject.message.id.get() ^ (u64::from(subject.attempt) << 56),
             now: subject.now,
             was_released: subject.message.released_at.is_some(),
+            is_shown: subject.wants_log,
             plan: OnceCell::new(),
         }
     }
