@@ -1,10 +1,12 @@
 //! The model: what the world knows of every message, and what it holds the scheduler to.
 
+mod advised;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use queue::{
-    Action, Advice, Event, JobId, MessageState, Notification, OperatorCommand, QueuedMessage,
+    Action, Event, JobId, MessageState, Notification, OperatorCommand, QueuedMessage,
     RecipientState, RetrySchedule, Scheduler, SchedulerLimits, UnixMs,
 };
 use smtp::{QueueId, Reply, ReversePath};
@@ -229,31 +231,6 @@ impl World {
             self.advised.insert(job, open);
         }
         self.apply(Event::Attempted { job, outcome });
-    }
-
-    fn answer_advice(&mut self, a: u16, b: u16) {
-        let jobs: BTreeSet<JobId> = self.advised.keys().copied().collect();
-        let Some(&job) = pick(&jobs, a) else {
-            return;
-        };
-        let open = self.advised.remove(&job).expect("just picked");
-        let advice = answers::advice(&open.recipients, a, b);
-        let known = self
-            .known
-            .get_mut(&open.message)
-            .expect("jobs are of living messages");
-        for one in &advice {
-            if matches!(one.advice, Advice::GiveUp(_)) {
-                known.may_fail.extend(&one.recipients);
-            }
-        }
-        self.apply(Event::Advised { job, advice });
-    }
-
-    /// The jobs of a message that have not come to an end, those awaiting advice included.
-    fn has_jobs(&self, id: QueueId) -> bool {
-        let mut all = self.jobs.values().chain(self.advised.values());
-        all.any(|open| open.message == id)
     }
 
     fn command(&mut self, a: u16, b: u16) {
