@@ -27,10 +27,15 @@ impl Table for StatedTable {
             if let Some(value) = self.0.get(rest) {
                 return Ok(Some((rest.to_owned(), value.clone())));
             }
-            match rest.split_once('.') {
-                Some((_, parent)) => rest = parent,
-                None => return Ok(None),
+            let Some((_, parent)) = rest.split_once('.') else {
+                return Ok(None);
+            };
+            // As the relay's tables: what is below a parent may be written with a dot.
+            let dotted = format!(".{parent}");
+            if let Some(value) = self.0.get(&dotted) {
+                return Ok(Some((dotted, value.clone())));
             }
+            rest = parent;
         }
     }
 

@@ -2,8 +2,9 @@
 
 use plugin::StateFailure;
 
-/// Octets that an entry costs beside its key and its value: what the maps and the allocator take.
-pub(super) const OVERHEAD_BYTES: usize = 200;
+/// Octets that an entry costs beside its key and its value: what the maps and the allocator take,
+/// 213 for one that expires.
+pub(super) const OVERHEAD_BYTES: usize = 224;
 
 /// Longest key in octets.
 pub(super) const KEY_MAX_BYTES: usize = 1024;
