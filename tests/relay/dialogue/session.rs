@@ -126,3 +126,19 @@ async fn only_mail_of_its_listeners_is_a_plugins_business() {
         client.ask("MAIL FROM:<me@sender.test>", wanted).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_remembers_whom_it_has_put_off() {
+    let rules = "[recipient]\n\"*\" = { action = \"greylist\" }\n";
+    let plugin = gatekeeper("gate", "", rules);
+    let granted = plugin.replace("dns = true", "dns = true\nstate = \"64KiB\"");
+    let (hop, lab) = lab(&granted).await;
+    let mut client = greeted(&lab).await;
+    client.ask("MAIL FROM:<me@sender.test>", "250").await;
+    client
+        .ask("RCPT TO:<you@dest.test>", "451 4.7.1 come again")
+        .await;
+    client.ask("RSET", "250").await;
+    message(&mut client, "you@dest.test", "", "250").await;
+    hop.wait_for_messages(1, LIMIT).await;
+}

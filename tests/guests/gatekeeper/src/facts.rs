@@ -26,7 +26,10 @@ pub fn of_message() -> Vec<HeaderEdit> {
     say("X-Size", message::size().to_string());
     say("X-Origin", of_peer(&message::origin()));
     let sender = message::envelope_sender().and_then(|sender| sender.mailbox);
-    say("X-Sender", sender.map_or("<>".into(), |one| crate::text(&one)));
+    say(
+        "X-Sender",
+        sender.map_or("<>".into(), |one| crate::text(&one)),
+    );
     let recipients = message::envelope_recipients(0, 3);
     let recipients: Vec<_> = recipients
         .iter()
@@ -42,7 +45,8 @@ pub fn of_message() -> Vec<HeaderEdit> {
     let octets = message::header_octets("subject");
     let octets: Vec<_> = octets.iter().map(Vec::len).collect();
     say("X-Subject-Octets", format!("{octets:?}"));
-    let body = message::body(0, 1000).map(|body| String::from_utf8_lossy(&body).replace("\r\n", "|"));
+    let body =
+        message::body(0, 1000).map(|body| String::from_utf8_lossy(&body).replace("\r\n", "|"));
     say("X-Body", body.unwrap_or_else(|| "denied".to_owned()));
     for attribute in message::attributes() {
         say(&format!("X-Attribute-{}", attribute.name), attribute.value);

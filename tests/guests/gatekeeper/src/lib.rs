@@ -11,7 +11,7 @@ use rule::{Rule, rule};
 use waypost_sdk::{
     Decision, HeaderEdit, HookError, Mailbox, MessageAction, MessageHold, MessageVerdict, NextHop,
     OnMailFrom, OnMessage, OnRcpt, Peer, Plugin, Recipient, RecipientVerdict, Request, Rewrite,
-    Router, Sender, SenderVerdict, Verdict, message,
+    Router, Sender, SenderVerdict, Verdict, message, state,
 };
 
 struct Gatekeeper;
@@ -55,6 +55,7 @@ impl OnRcpt for Gatekeeper {
         let verdict = match rule.action.as_str() {
             "proceed" => RecipientVerdict::proceed(),
             "rewrite" => RecipientVerdict::rewrite(rule.mailboxes()?),
+            "greylist" => greylist(&text(&recipient.mailbox))?,
             "defer" => RecipientVerdict::defer(rule.reply()),
             "reject" => RecipientVerdict::reject(rule.reply()),
             other => return Err(HookError::broken(format!("no action {other:?}"))),
@@ -106,6 +107,15 @@ impl Router for Gatekeeper {
 }
 
 waypost_sdk::export!(Gatekeeper: OnMailFrom, OnRcpt, OnMessage, Router);
+
+/// Not the first time.
+fn greylist(address: &str) -> Result<RecipientVerdict, HookError> {
+    match state::add(address, 1, Some(60_000)) {
+        Ok(1) => Ok(RecipientVerdict::defer("come again")),
+        Ok(_) => Ok(RecipientVerdict::proceed()),
+        Err(error) => Err(HookError::broken(format!("{error:?}"))),
+    }
+}
 
 fn rewrite(rule: &Rule) -> Result<Rewrite, HookError> {
     let mut headers: Vec<HeaderEdit> = rule.edits()?;

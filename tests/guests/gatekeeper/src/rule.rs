@@ -60,7 +60,8 @@ pub fn rule(phase: &str, subject: &str) -> Result<Rule, HookError> {
     for key in [subject, "*"] {
         let json = config::json(&format!("{phase}.{}", quote_key(key)));
         if json != "null" {
-            return serde_json::from_str(&json).map_err(|error| HookError::broken(error.to_string()));
+            return serde_json::from_str(&json)
+                .map_err(|error| HookError::broken(error.to_string()));
         }
     }
     Ok(Rule::default())
