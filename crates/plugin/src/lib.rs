@@ -19,6 +19,7 @@ mod call;
 pub mod cases;
 mod check;
 mod config_tree;
+mod debug;
 mod dialogue;
 mod digest;
 mod environment;

@@ -8,6 +8,7 @@ use tokio::sync::Semaphore;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, InstancePre};
 
+use crate::debug;
 use crate::digest::Digest;
 use crate::environment::empty_environment;
 use crate::error::LoadError;
@@ -192,7 +193,16 @@ fn compile(host: &HostCore, path: &Path, pin: Option<Digest>) -> Result<Compiled
     let component = match cached {
         Some(component) => component,
         None => {
-            let component = Component::from_binary(&host.engine, &octets)
+            let lean = debug::without_too_much(&octets);
+            if let Some((_, found)) = &lean {
+                tracing::warn!(
+                    path = %path.display(),
+                    bytes = found,
+                    "the plugin has so much debug information that it is left out: its failures name no lines; build it with line tables only"
+                );
+            }
+            let octets = lean.as_ref().map_or(&octets, |(lean, _)| lean);
+            let component = Component::from_binary(&host.engine, octets)
                 .map_err(|error| not_a_component(format!("{error:#}")))?;
             if let Some(cache) = &host.cache {
                 cache.put(&component, sha256);
