@@ -487,6 +487,23 @@ mod tests {
     }
 
     #[test]
+    fn a_log_that_cannot_be_opened_costs_nobody_their_state() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("plugin-state/kept.log");
+        // Nothing can be read from it, whoever asks.
+        std::fs::create_dir_all(&path).expect("it is made");
+        let before = states(directory.path());
+        let namespace = before.namespace("kept", 100_000, true);
+        namespace
+            .put("a", b"1", None, 1_000_000)
+            .expect("there is room");
+        before.close();
+        let after = states(directory.path());
+        let namespace = after.namespace("kept", 100_000, true);
+        assert_eq!(text(&namespace, "a").as_deref(), Some("1"));
+    }
+
+    #[test]
     fn a_log_does_not_grow_with_what_is_written_over() {
         let directory = tempfile::tempdir().expect("a directory");
         let states = states(directory.path());
