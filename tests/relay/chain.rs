@@ -144,7 +144,7 @@ fn digest(explanation: &Explanation) -> String {
 async fn a_failure_anywhere_is_what_its_mode_says() {
     let around = surroundings().await;
     let lab = around.lab(&Chain::new()).await;
-    for place in 0..NAMES.len() {
+    for (place, failing) in NAMES.into_iter().enumerate() {
         // The others prefer the other host; who fails says nothing.
         for (mode, result, consequence) in [
             ("defer", "defer", "on_error = defer: the mail waits"),
@@ -165,7 +165,7 @@ async fn a_failure_anywhere_is_what_its_mode_says() {
             }
             let chain = chain.does(place, "behaviour = \"broken\"");
             let route = decision(&lab, &chain).await;
-            let what = format!("{} fails, on_error = {mode}", NAMES[place]);
+            let what = format!("{failing} fails, on_error = {mode}");
             let goes_on = mode == "continue";
             let last = if goes_on { NAMES.len() - 1 } else { place };
             assert_eq!(asked(&route), NAMES[..=last], "{what}");
@@ -181,7 +181,7 @@ async fn a_failure_anywhere_is_what_its_mode_says() {
                     assert_eq!(call.consequence, None, "{what}");
                 }
             }
-            let failed = format!("routing plugin {} failed: broken", NAMES[place]);
+            let failed = format!("routing plugin {failing} failed: broken");
             match mode {
                 "defer" => assert_eq!(route.reason, Some(format!("451 4.3.0 {failed}"))),
                 "reject" => assert_eq!(route.reason, Some(format!("554 5.3.0 {failed}"))),

@@ -331,7 +331,10 @@ where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
     let (status, body) = exchange(stream, method, path).await;
-    assert!((200..300).contains(&status), "{method} {path}: {status} {body}");
+    assert!(
+        (200..300).contains(&status),
+        "{method} {path}: {status} {body}"
+    );
     body
 }
 
@@ -352,7 +355,10 @@ where
         .await
         .expect("it answers");
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok());
     (status.expect("a status"), body.to_owned())
 }
 

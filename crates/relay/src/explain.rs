@@ -230,7 +230,10 @@ async fn candidate_fact(
     match candidate.plugin() {
         Some(plugin) => {
             let digest = plugin.inspect().sha256;
-            Ok(Some(format!("candidate of {}: sha256 {digest}", entry.name)))
+            Ok(Some(format!(
+                "candidate of {}: sha256 {digest}",
+                entry.name
+            )))
         }
         None => Err(StartError::Candidate {
             plugin: entry.name.clone(),
