@@ -220,7 +220,7 @@ async fn a_table_that_was_never_good_is_refused_with_every_fault() {
     // As does `waypost check`, before anything is started.
     let parsed = crate::lab::parse(lab.directory.path(), &config);
     let checked = relay::explain::check(parsed, &relay::Clock::system()).await;
-    let text = checked.err().expect("it is refused").to_string();
+    let text = checked.expect_err("it is refused").to_string();
     assert!(text.contains(&format!("{shown}:3: ")), "{text}");
     std::fs::write(&path, "10.0.0.0/8\n").expect("it is written");
     let parsed = crate::lab::parse(lab.directory.path(), &config);
