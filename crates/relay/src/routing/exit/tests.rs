@@ -15,7 +15,9 @@ use crate::explain;
 
 /// What a recipient at dest.test has without plugins, by this configuration.
 async fn base(config: &str) -> Base {
-    let text = format!("hostname = \"relay.test\"\n{config}[dns]\nservers = [\"127.0.0.1:9\"]\n");
+    let text = format!(
+        "hostname = \"relay.test\"\n{config}[dns]\nservers = [\"127.0.0.1:9\"]\ntimeout = \"200ms\"\nattempts = 1\n"
+    );
     let config = match Config::parse(&text, "waypost.toml") {
         Ok(config) => config,
         Err(errors) => panic!("{errors}"),
