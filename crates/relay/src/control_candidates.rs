@@ -26,7 +26,7 @@ async fn show(State(state): State<AdminState>, Path(name): Path<String>) -> Resp
     let settings = state.core.settings.load_full();
     match find(&settings, &name) {
         Ok(link) => status(link),
-        Err(response) => response,
+        Err(response) => *response,
     }
 }
 
@@ -38,7 +38,7 @@ async fn share(
     let settings = state.core.settings.load_full();
     let link = match find(&settings, &name) {
         Ok(link) => link,
-        Err(response) => return response,
+        Err(response) => return *response,
     };
     let Some(candidate) = &link.candidate else {
         return none(&name);
@@ -56,12 +56,12 @@ async fn promote(State(state): State<AdminState>, Path(name): Path<String>) -> R
     }
 }
 
-fn find<'s>(settings: &'s Settings, name: &str) -> Result<&'s Link, Response> {
+fn find<'s>(settings: &'s Settings, name: &str) -> Result<&'s Link, Box<Response>> {
     let unknown = || {
-        fault(
+        Box::new(fault(
             StatusCode::NOT_FOUND,
             &format!("there is no plugin {name:?}"),
-        )
+        ))
     };
     settings.chain.link(name).ok_or_else(unknown)
 }

@@ -44,7 +44,7 @@ pub(super) fn instances(mut section: Section<'_>) -> plugin::Instances {
 }
 
 /// What the calls of a plugin may pass to the relay, write and count.
-pub(super) fn outputs(plugin: &mut Section<'_>, limits: plugin::Limits) -> plugin::Limits {
+pub(super) fn outputs(plugin: &mut Section<'_>, limits: &plugin::Limits) -> plugin::Limits {
     let data = plugin.size("data", limits.data_bytes as u64, 4 << 10..=64 << 20);
     plugin::Limits {
         data_bytes: usize::try_from(data).unwrap_or(usize::MAX),
@@ -52,7 +52,7 @@ pub(super) fn outputs(plugin: &mut Section<'_>, limits: plugin::Limits) -> plugi
         log_lines_per_second: plugin.count("log_rate", limits.log_lines_per_second, 0..=1_000_000),
         metric_series: plugin.count("metric_series", limits.metric_series, 0..=100_000),
         table_elements: plugin.count("table_elements", limits.table_elements, 1..=100_000),
-        ..limits
+        ..limits.clone()
     }
 }
 

@@ -90,7 +90,7 @@ fn plugin(
     let sha256 = section.parsed("sha256", "a digest in quotes", digest_value);
     let on_error = section.choice("on_error", OnError::Defer, &ON_ERROR);
     let limits = limits(&mut section);
-    let limits = check_instances::outputs(&mut section, limits);
+    let limits = check_instances::outputs(&mut section, &limits);
     let phases = check_instances::phases(&mut section);
     let instances = check_instances::instances(section.section("instances"));
     let filter = filter(&mut section, about.listeners);

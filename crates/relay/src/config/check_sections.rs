@@ -148,18 +148,25 @@ pub(super) fn queue(mut section: Section<'_>) -> QueueConfig {
             0..=queue::History::LIMIT - 1,
         ),
     };
+    queue_fits(&mut section, &queue);
+    section.finish();
+    queue
+}
+
+/// What only goes wrong together.
+fn queue_fits(section: &mut Section<'_>, queue: &QueueConfig) {
     ordered(
-        &mut section,
+        section,
         ("initial_concurrency", queue.initial_concurrency_count),
         ("concurrency", queue.concurrency_count),
     );
     ordered(
-        &mut section,
+        section,
         ("suspend", queue.suspend),
         ("suspend_max", queue.suspend_max),
     );
     ordered(
-        &mut section,
+        section,
         ("retry_after_min", queue.retry_after_min),
         ("retry_after_max", queue.retry_after_max),
     );
@@ -179,8 +186,6 @@ pub(super) fn queue(mut section: Section<'_>) -> QueueConfig {
         );
         section.fault(Severity::Warning, "expires_after", wrong);
     }
-    section.finish();
-    queue
 }
 
 fn retry(section: &mut Section<'_>) -> (Vec<Duration>, u8) {

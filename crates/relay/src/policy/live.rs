@@ -370,7 +370,7 @@ async fn keep(settings: &Settings, link: &Link, fetched: Fetched) -> Result<(), 
     let noted = tokio::task::spawn_blocking(move || {
         shelf.took(version, &fetched.octets, fetched.signature.as_deref())
     });
-    let noted = noted.await.unwrap_or_else(|_| Ok(()));
+    let noted = noted.await.unwrap_or_else(|ended| Err(std::io::Error::other(ended)));
     noted.map_err(|error| {
         format!("the version in force could not be kept for going back to it: {error}")
     })
@@ -384,7 +384,7 @@ async fn went_back(settings: &Settings, old: &Link, new: &Link) -> Result<(), St
     let shelf = shelf(settings, new);
     let (to, UnixMs(since_ms)) = (new.plugin.inspect().sha256, new.since);
     let noted = tokio::task::spawn_blocking(move || shelf.went_back(to, since_ms, held_back));
-    let noted = noted.await.unwrap_or_else(|_| Ok(()));
+    let noted = noted.await.unwrap_or_else(|ended| Err(std::io::Error::other(ended)));
     noted.map_err(|error| {
         format!(
             "the plugin was rolled back, but that could not be noted: a restart would take the \

@@ -89,7 +89,9 @@ async fn hold_back(settings: &Settings, old: &Link, new: &Link) -> Result<(), St
     let since_ms = new.since.0;
     let held_back: Vec<_> = held_back.into_iter().collect();
     let noted = tokio::task::spawn_blocking(move || shelf.went_back(in_force, since_ms, held_back));
-    let noted = noted.await.unwrap_or_else(|_| Ok(()));
+    let noted = noted
+        .await
+        .unwrap_or_else(|ended| Err(std::io::Error::other(ended)));
     noted.map_err(|error| {
         format!(
             "the candidate is in force, but that could not be noted: a restart would take the \
