@@ -155,6 +155,12 @@ pub trait CallEnvironment: Send + Sync {
     fn wants_log(&self) -> bool {
         false
     }
+
+    /// Whether this only repeats a call that was made: then its lines go into no log
+    /// and its metrics count nothing.
+    fn is_repetition(&self) -> bool {
+        false
+    }
 }
 
 /// An environment that knows nothing: used for `identify` and `check-config`.

@@ -9,9 +9,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use plugin::record::{Recorder, Replay};
 use plugin::{
-    Answer, AuthResult, AuthSummary, CallEnvironment, Candidate, Grants, HeaderField, HostOptions,
-    Ingress, LogLevel, LookupFailure, Peer, PluginHost, PluginSpec, Question, Recipient, Sender,
+    Answer, AuthResult, AuthSummary, CallEnvironment, Candidate, EmptyEnvironment, Grants,
+    HeaderField, HostOptions, Ingress, LogLevel, LookupFailure, Peer, PluginHost, PluginSpec,
+    Question, Recipient, Sender,
 };
 use support::{Metrics, NOW_MS, behaving, call, candidate, guest, host, options, request};
 
@@ -235,4 +237,32 @@ async fn metrics_reach_the_sink() {
         .unwrap();
     let seen = metrics.0.lock().unwrap().clone();
     assert_eq!(seen, ["guest seen +2 []", "guest ratio 0.5 []"]);
+}
+
+#[tokio::test]
+async fn a_call_made_again_from_its_record_counts_nothing() {
+    let metrics = Arc::new(Metrics::default());
+    let sink: Arc<Metrics> = metrics.clone();
+    let host = PluginHost::new(HostOptions {
+        metrics: sink,
+        ..options()
+    })
+    .unwrap();
+    let plugin = host.load(behaving("report")).await.unwrap();
+    let recorder = Arc::new(Recorder::new(Arc::new(EmptyEnvironment), Arc::new(|| 0), 1));
+    let first = Arc::clone(&recorder);
+    plugin
+        .route(request(&["a@example.com"]), first)
+        .await
+        .unwrap();
+    let counted = metrics.0.lock().unwrap().len();
+    assert_eq!(counted, 2);
+    // As the decision log does it: from the tape, and recorded again.
+    let replay = Arc::new(Replay::new(&recorder.tape()));
+    let again = Arc::new(Recorder::new(replay, Arc::new(|| 0), 1));
+    plugin
+        .route(request(&["a@example.com"]), again)
+        .await
+        .unwrap();
+    assert_eq!(metrics.0.lock().unwrap().len(), counted);
 }

@@ -43,10 +43,12 @@ impl log::Host for CallState {
             text,
             fields,
         };
-        if self.profile.log_bucket.take((self.profile.clock)()) {
-            self.emit(&line);
-        } else {
-            self.log.dropped_count += 1;
+        if !self.environment.is_repetition() {
+            if self.profile.log_bucket.take((self.profile.clock)()) {
+                self.emit(&line);
+            } else {
+                self.log.dropped_count += 1;
+            }
         }
         if self.environment.wants_log() {
             self.log.kept.push(line);

@@ -42,14 +42,14 @@ impl metrics::Host for CallState {
 }
 
 impl CallState {
-    /// The series to count in; `None`: the name is none, or there is no room for
-    /// it.
+    /// The series to count in; `None`: the name is none, there is no room for
+    /// it, or the call was counted when it was made.
     fn series(
         &self,
         name: String,
         labels: Vec<types::Attribute>,
     ) -> Option<(String, Vec<(String, String)>)> {
-        if !is_metric_name(&name) {
+        if !is_metric_name(&name) || self.environment.is_repetition() {
             return None;
         }
         let mut labels: Vec<_> = pairs(labels)

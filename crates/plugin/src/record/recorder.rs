@@ -216,6 +216,10 @@ impl CallEnvironment for Recorder {
     fn wants_log(&self) -> bool {
         self.inner.wants_log()
     }
+
+    fn is_repetition(&self) -> bool {
+        self.inner.is_repetition()
+    }
 }
 
 struct RecordedTable {

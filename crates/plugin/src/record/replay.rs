@@ -386,4 +386,8 @@ impl CallEnvironment for Replay {
             _ => filtered,
         }
     }
+
+    fn is_repetition(&self) -> bool {
+        self.live.is_none()
+    }
 }
