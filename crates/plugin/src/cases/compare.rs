@@ -13,7 +13,10 @@ pub(super) fn compare(place: &str, expected: &Toml, found: &Json, differences: &
                 let inner = format!("{place}.{key}");
                 match found.get(&key) {
                     Some(found) => compare(&inner, value, found, differences),
-                    None => differences.push(format!("{inner}: expected {value}, there is none")),
+                    None => differences.push(format!(
+                        "{inner}: expected {value}, there is none, only {}",
+                        names(found)
+                    )),
                 }
             }
         }
@@ -34,6 +37,12 @@ pub(super) fn compare(place: &str, expected: &Toml, found: &Json, differences: &
         _ if is_same_leaf(expected, found) => {}
         _ => differences.push(format!("{place}: expected {expected}, got {found}")),
     }
+}
+
+/// What there is instead of what was expected: a slip is seen at once.
+fn names(found: &serde_json::Map<String, Json>) -> String {
+    let names: Vec<&str> = found.keys().map(String::as_str).collect();
+    names.join(", ")
 }
 
 fn is_same_leaf(expected: &Toml, found: &Json) -> bool {
@@ -74,7 +83,7 @@ mod tests {
             ),
             [
                 r#"verdict.flow: expected "stop", got "next""#,
-                r#"verdict.note: expected "x", there is none"#,
+                r#"verdict.note: expected "x", there is none, only flow, hops"#,
                 r#"verdict.hops[0].host: expected "b", got "a""#,
             ]
         );
