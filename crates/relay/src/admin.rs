@@ -346,7 +346,7 @@ impl From<queue::DestinationState> for DestinationView {
 
 async fn show(State(state): State<AdminState>, UrlPath(id): UrlPath<String>) -> Response {
     let Ok(id) = id.parse::<QueueId>() else {
-        return fault(StatusCode::BAD_REQUEST, "not a queue id");
+        return fault(StatusCode::BAD_REQUEST, &format!("{id} is not a queue id"));
     };
     let spool = Arc::clone(&state.core.spool);
     let read = tokio::task::spawn_blocking(move || {
@@ -404,7 +404,7 @@ async fn command(
     UrlPath((id, command)): UrlPath<(String, String)>,
 ) -> Response {
     let Ok(id) = id.parse::<QueueId>() else {
-        return fault(StatusCode::BAD_REQUEST, "not a queue id");
+        return fault(StatusCode::BAD_REQUEST, &format!("{id} is not a queue id"));
     };
     let command = match command.as_str() {
         "retry" => OperatorCommand::RetryNow { id },
