@@ -143,6 +143,7 @@ fn state(state: &RecipientState) -> String {
                 .map_or_else(String::new, |last| format!(": {}", last.reply));
             let local = match local_deferrals {
                 0 => String::new(),
+                1 => ", 1 local deferral since".into(),
                 count => format!(", {count} local deferrals since"),
             };
             format!(
