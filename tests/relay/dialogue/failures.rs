@@ -1,7 +1,10 @@
 //! A plugin that fails: what the operator said about it happens, in each phase, and no mail is
 //! taken past it unless that is what was said.
 
+use std::fmt::Write as _;
 use std::time::Duration;
+
+use tokio::io::AsyncWriteExt as _;
 
 use super::{gatekeeper, greeted, lab, message};
 use crate::lab::{Client, LIMIT, Lab};
@@ -144,4 +147,50 @@ async fn a_relay_that_stops_does_not_wait_for_plugins_for_ever() {
     let reply = client.expect("").await;
     let told = ["250", "421"].iter().any(|code| reply.starts_with(code));
     assert!(told, "{reply}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_read_keeps_no_turn_of_a_plugin() {
+    // The replies to all of it are more than the buffers of a connection ever take, and nearly
+    // all go out while a plugin waits.
+    const WAITS: usize = 1000;
+    let mut rules = "[sender]\n".to_owned();
+    let mut said = String::new();
+    for number in 0..WAITS {
+        let rule = format!("\"s{number}@sender.test\" = {{ wait_for = \"n{number}.test\" }}");
+        writeln!(rules, "{rule}").expect("writing to a String");
+        said.push_str(&"EHLO client.test\r\n".repeat(40));
+        said.push_str(&format!("MAIL FROM:<s{number}@sender.test>\r\nRSET\r\n"));
+    }
+    let (_hop, lab) = lab(&gatekeeper("gate", "concurrency = 1", &rules)).await;
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(4096).expect("a small buffer");
+    let stream = socket.connect(lab.smtp()).await.expect("it listens");
+    let mut deaf = Client::over(stream);
+    deaf.expect("220").await;
+    let mut deaf = deaf.into_stream();
+    let talking = tokio::spawn(async move {
+        let written = deaf.write_all(said.as_bytes()).await;
+        std::future::pending::<()>().await;
+        drop(written);
+    });
+    // Until it holds up itself: then nothing changes any more.
+    let answered = async {
+        let mut known = 0.0;
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let now = count(&lab, "sender", "ok").await;
+            if now > 0.0 && (now - known).abs() < 0.5 {
+                return now;
+            }
+            known = now;
+        }
+    };
+    let answered = tokio::time::timeout(4 * LIMIT, answered).await;
+    let answered = answered.expect("at some time it is held up");
+    assert!(answered < 1000.0, "its replies fit into the buffers");
+    let mut other = greeted(&lab).await;
+    message(&mut other, "you@dest.test", "", "250").await;
+    assert_eq!(count(&lab, "sender", "wall_limit").await, 0.0);
+    talking.abort();
 }

@@ -144,34 +144,46 @@ impl Dialogue {
     }
 
     /// Waits for plugins. What a call does without waiting, most do all, costs no more than
-    /// that. Where it does wait, replies that were held back go out first: the client may need
-    /// them to see that we are there. None: the relay stops, and the plugin had its time.
+    /// that. Where it does wait, replies that were held back go out meanwhile: the client may
+    /// need them to see that we are there. One that does not take them holds up itself and no
+    /// call, which has turns that others wait for. None: the relay stops, and the plugin had its
+    /// time.
     pub(super) async fn wait<T>(
         &mut self,
         asking: impl Future<Output = T>,
     ) -> io::Result<Option<T>> {
         let watch = Stopwatch::start();
         let mut asking = std::pin::pin!(asking);
-        let answer = match asking.as_mut().now_or_never() {
-            Some(answer) => Some(answer),
-            None => {
-                while let Some(ServerAction::Send(octets)) = self.machine.poll() {
-                    self.write(&octets).await?;
-                }
-                let stop = self.session.stop.clone();
-                let stopped = async {
-                    stop.cancelled().await;
-                    tokio::time::sleep(FAREWELL).await;
-                };
-                tokio::select! {
-                    biased;
-                    answer = asking => Some(answer),
-                    () = stopped => None,
-                }
-            }
+        if let Some(answer) = asking.as_mut().now_or_never() {
+            self.waited += watch.elapsed();
+            return Ok(Some(answer));
+        }
+        let stop = self.session.stop.clone();
+        let stopped = async {
+            stop.cancelled().await;
+            tokio::time::sleep(FAREWELL).await;
         };
-        self.waited += watch.elapsed();
+        let asked = async {
+            let answer = tokio::select! {
+                biased;
+                answer = asking => Some(answer),
+                () = stopped => None,
+            };
+            Ok((answer, watch.elapsed()))
+        };
+        let ((answer, waited), ()) = tokio::try_join!(asked, self.write_held_back())?;
+        // Only the plugins' share: what the client takes to read is its own time.
+        self.waited += waited;
         Ok(answer)
+    }
+
+    /// Writes the replies that wait for the end of a pipelined group. While a question is open
+    /// the machine has nothing else to do.
+    async fn write_held_back(&mut self) -> io::Result<()> {
+        while let Some(ServerAction::Send(octets)) = self.machine.poll() {
+            self.write(&octets).await?;
+        }
+        Ok(())
     }
 
     /// A transaction that RSET or EHLO ended must not keep plugins in memory.
