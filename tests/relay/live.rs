@@ -224,6 +224,12 @@ async fn a_version_that_fails_its_cases_is_refused() {
     let site = Site::open(&format!("cases = \"{}\"", place.path().display()), "").await;
     site.put(&version(2));
     site.refuses("cases", "1 of 1 cases fail").await;
+    assert!(site.state().await["refused"].is_object());
+    // The file as it was: nothing is wrong with it any more.
+    site.put(&version(1));
+    let config = site.lab.config.clone();
+    site.lab.reload(&config).await;
+    assert!(site.state().await["refused"].is_null());
     // Cases that cannot be read pass nothing.
     std::fs::write(place.path().join("one.toml"), "[[case]\n").expect("a temporary directory");
     site.refuses("cases", "one.toml").await;
@@ -281,6 +287,30 @@ async fn going_back_survives_an_overwritten_file_a_reload_of_all_and_a_restart()
     assert_eq!(site.change("reload").await["result"], "ok");
     assert_eq!(site.marks().await, all_by(3));
     assert_eq!(site.state().await["held_back"], serde_json::json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_promoted_candidate_survives_a_reload_of_all() {
+    let place = tempfile::tempdir().expect("a temporary directory");
+    let file = place.path().join("next.wasm");
+    put(&file, &version(2));
+    let candidate = format!("[plugin.candidate]\npath = \"{}\"", file.display());
+    let site = Site::open(&candidate, "").await;
+    let share = "waypost_plugin_candidate_share{plugin=\"live\",mode=\"shadow\"}";
+    assert_eq!(site.lab.metric(share).await, 1.0);
+    let promoted = site.change("promote").await;
+    assert_eq!(promoted["result"], "ok", "{promoted:#}");
+    assert_eq!(site.lab.metric(share).await, 0.0);
+    for _ in 0..2 {
+        let (_, text) = site.post("/plugins/reload").await;
+        assert!(text.contains("\"promoted\""), "{text}");
+        assert_eq!(site.marks().await, all_by(2));
+        let config = site.lab.config.clone();
+        site.lab.reload(&config).await;
+    }
+    // The operator's word ends it.
+    assert_eq!(site.change("reload").await["result"], "ok");
+    assert_eq!(site.marks().await, all_by(1));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -92,7 +92,10 @@ async fn change(config: &ConfigArg, path: &str, json: bool) -> anyhow::Result<()
     }
     let refused = all.iter().filter(|changed| changed.is_refused()).count();
     if refused > 0 {
-        bail!("{refused} of {} refused; what was in force stays", all.len());
+        bail!(
+            "{refused} of {} refused; what was in force stays",
+            all.len()
+        );
     }
     Ok(())
 }
@@ -101,7 +104,7 @@ fn line(changed: &Changed) -> String {
     let what = match changed.result.as_str() {
         "ok" => "in force".to_owned(),
         "unchanged" => "unchanged".to_owned(),
-        "rolled_back" => "left alone".to_owned(),
+        "rolled_back" | "promoted" => "left alone".to_owned(),
         step => format!("refused ({step}), in force stays"),
     };
     let version = version(changed.version.as_deref(), &changed.digest);
@@ -119,13 +122,23 @@ fn version(version: Option<&str>, digest: &str) -> String {
     }
 }
 
+fn failures(count: u64) -> String {
+    match count {
+        1 => "1 failure".to_owned(),
+        _ => format!("{count} failures"),
+    }
+}
+
 fn indented(text: &str) -> String {
     text.replace('\n', "\n    ")
 }
 
 #[allow(clippy::print_stdout)] // the command's output
 fn show(plugin: &PluginState) {
-    let own = plugin.identity.as_ref().map(|(_, version)| version.as_str());
+    let own = plugin
+        .identity
+        .as_ref()
+        .map(|(_, version)| version.as_str());
     println!(
         "{}  {}  since {} by {}  asked in: {}  on_error {}",
         plugin.name,
@@ -143,8 +156,8 @@ fn show(plugin: &PluginState) {
     }
     if let Some(first) = &plugin.first_failure {
         println!(
-            "    {} failures, the first {} in {} of {}: {}: {}",
-            plugin.failures_count,
+            "    {}, the first {} in {} of {}: {}: {}",
+            failures(plugin.failures_count),
             moment(first.at_ms),
             first.phase,
             first.id,
@@ -161,7 +174,7 @@ fn show(plugin: &PluginState) {
         );
     }
     for digest in &plugin.held_back {
-        println!("    rolled back from {}", version(None, digest));
+        println!("    held back: {}", version(None, digest));
     }
     for kept in plugin.kept.iter().skip(1) {
         println!(

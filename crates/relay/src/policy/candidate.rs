@@ -135,9 +135,13 @@ impl Candidate {
         self.plugin.as_ref().ok()
     }
 
-    /// Whether this message is decided by it.
-    pub(crate) fn decides(&self, id: QueueId) -> bool {
-        self.config.mode == CandidateMode::Canary && self.plugin.is_ok() && self.has(id)
+    /// Out of a million messages, so many are decided by it from now on.
+    pub(crate) fn canary_share(&self) -> u32 {
+        if self.config.mode == CandidateMode::Canary && self.plugin.is_ok() {
+            self.share.load(Ordering::Relaxed)
+        } else {
+            0
+        }
     }
 
     /// The component, where it is asked beside the plugin in force about this message.
@@ -218,11 +222,7 @@ impl Candidate {
         }
         let window = self.config.window;
         let why = format!("{failed} of {ended} calls failed within {window:?}, the last: {reason}");
-        self.share.store(0, Ordering::Relaxed);
-        seen.stopped = Some(why.clone());
-        drop(seen);
-        self.show_share();
-        telemetry::candidate_stopped(&self.name);
+        self.stop(&mut seen, &why);
         tracing::error!(
             plugin = self.name,
             why,
@@ -231,33 +231,74 @@ impl Candidate {
         );
     }
 
+    /// Takes it out where it leaves out a phase that another version of the plugin decides.
+    pub(crate) fn stop_unless_fit(&self, active: &Plugin) {
+        let Err(why) = self.fits(active) else {
+            return;
+        };
+        self.stop(&mut self.seen(), &why);
+        tracing::error!(
+            plugin = self.name,
+            why,
+            "the candidate does not go with the version in force: no message is decided by it \
+             until the configuration is reloaded or its share is set anew"
+        );
+    }
+
+    fn stop(&self, seen: &mut Seen, why: &str) {
+        self.share.store(0, Ordering::Relaxed);
+        seen.stopped = Some(why.to_owned());
+        self.show_share();
+        telemetry::candidate_stopped(&self.name);
+    }
+
+    /// Whether it takes part in all that this version of the plugin decides.
+    ///
+    /// # Errors
+    /// What is missing. One that did not load fits: it decides nothing.
+    pub(crate) fn fits(&self, active: &Plugin) -> Result<(), String> {
+        self.plugin()
+            .map_or(Ok(()), |candidate| fits(active, candidate))
+    }
+
     fn is_too_much(&self, failed: u64, ended: u64) -> bool {
         let share = u64::from(self.config.failures_max.millionths());
         failed > u64::from(self.config.failures_max_count)
             && failed.saturating_mul(1_000_000) > share.saturating_mul(ended)
     }
 
-    /// Sets its share, until the next reload. One that was taken out is back.
+    /// Sets its share beside this version in force, until the next reload. One that was taken out
+    /// is back.
     ///
     /// # Errors
-    /// There is no component that could be asked.
-    pub(crate) fn set_share(&self, percent: Percent) -> Result<(), String> {
+    /// There is no component that could be asked, or it leaves out what the plugin decides.
+    pub(crate) fn set_share(&self, percent: Percent, active: &Plugin) -> Result<(), String> {
         if let Some(error) = self.load_error() {
             return Err(format!("the candidate did not load: {error}"));
         }
+        self.fits(active)?;
         let mut seen = self.seen();
         seen.stopped = None;
         seen.window = Window::new(self.config.window);
-        drop(seen);
+        // Before anybody else can take it out: that would be undone otherwise.
         self.share.store(percent.millionths(), Ordering::Relaxed);
         self.show_share();
+        drop(seen);
         tracing::warn!(plugin = self.name, share = %percent, "the candidate's share was set");
         Ok(())
     }
 
     fn show_share(&self) {
+        self.hide_share();
         let share = self.share.load(Ordering::Relaxed);
         telemetry::candidate_share(&self.name, self.config.mode.as_str(), share);
+    }
+
+    /// Shows that no messages are its, in either mode.
+    pub(crate) fn hide_share(&self) {
+        for mode in [CandidateMode::Shadow, CandidateMode::Canary] {
+            telemetry::candidate_share(&self.name, mode.as_str(), 0);
+        }
     }
 
     fn example(
@@ -382,12 +423,20 @@ mod tests {
         assert!((800..1200).contains(&count), "{count}");
     }
 
+    /// FNV-1a (64 bits) of the salt; to it the id times the increment of SplitMix64 is added, and
+    /// SplitMix64 mixes the sum. The numbers are not of this code: another program of both, which
+    /// gives their published values (FNV-1a of `foobar` is 85944171f73967e8, the first output of
+    /// SplitMix64 from 0 is e220a8397b1dcdaf), made them.
     #[test]
     fn the_hash_is_the_same_for_ever() {
-        assert_eq!(
-            hash("routes", QueueId::new(1)),
-            hash("routes", QueueId::new(1))
-        );
-        assert_eq!(hash("", QueueId::new(0)), 0);
+        for (salt, id, expected) in [
+            ("", 0, 17_665_956_581_633_026_203),
+            ("routes", 0, 6_579_892_362_409_252_833),
+            ("routes", 1, 14_305_068_559_331_422_853),
+            ("decision-log", u64::MAX, 10_666_522_100_581_934_296),
+            ("a", 1_700_000_000, 10_955_236_869_606_014_218),
+        ] {
+            assert_eq!(hash(salt, QueueId::new(id)), expected, "{salt} {id}");
+        }
     }
 }

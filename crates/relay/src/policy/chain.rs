@@ -9,9 +9,9 @@ use smtp::{Domain, QueueId};
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::candidate::Candidate;
-use super::decision_log::DecisionLog;
 use super::admission::{self, Fetched, Place, Refusal, Stamp};
+use super::candidate::{Candidate, is_in_share};
+use super::decision_log::DecisionLog;
 use super::guard::Guard;
 use super::host::Host;
 use super::meters::CallMeters;
@@ -28,6 +28,28 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, Default)]
 pub struct Chain {
     links: Arc<[Link]>,
+}
+
+/// The plugins at one moment: which messages a candidate decides about stays as it was then.
+///
+/// Whoever asks more than once about a message takes this beside its snapshot of the settings, so
+/// that another share, or a candidate that is taken out, changes nothing in the middle.
+#[derive(Debug, Clone, Default)]
+pub struct Versions {
+    links: Arc<[Link]>,
+    /// Of each link's canary, out of a million; 0: there is none.
+    shares: Arc<[u32]>,
+}
+
+impl Versions {
+    /// The versions that decide about this message, in order: those in force, or their candidates.
+    pub(crate) fn of(&self, id: QueueId) -> impl Iterator<Item = &Link> {
+        let links = self.links.iter().zip(&*self.shares);
+        links.map(move |(link, share)| match &link.canary {
+            Some(canary) if is_in_share(&link.config.name, id, *share) => canary,
+            _ => link,
+        })
+    }
 }
 
 /// One version of a plugin in force, with what the operator said about it. Another version is
@@ -147,6 +169,8 @@ pub(crate) struct Origin {
     pub(crate) fetched: Fetched,
     /// It came from the shelf, because the configured file is held back.
     pub(crate) is_kept: bool,
+    /// How the configured file looked before.
+    pub(crate) stamp: Option<Stamp>,
 }
 
 impl Chain {
@@ -204,22 +228,39 @@ impl Chain {
 
     /// The same plugins, each with its part of what was made ready for the configuration.
     pub(crate) fn furnished(&self, prepared: &Prepared) -> Self {
-        let furnish = |link: &Link| Link {
+        self.each(|link| Link {
             resources: prepared.of(&link.config.name),
             ..link.clone()
-        };
+        })
+    }
+
+    /// The same plugins, whose decisions are kept in this log.
+    pub(crate) fn recorded(&self, decisions: Option<&DecisionLog>) -> Self {
+        self.each(|link| Link {
+            decisions: decisions.cloned(),
+            ..link.clone()
+        })
+    }
+
+    /// The same plugins and candidates, changed.
+    fn each(&self, change: impl Fn(&Link) -> Link) -> Self {
         let links = self.links.iter().map(|link| Link {
-            canary: link.canary.as_deref().map(furnish).map(Arc::new),
-            ..furnish(link)
+            canary: link.canary.as_deref().map(&change).map(Arc::new),
+            ..change(link)
         });
         Self {
             links: links.collect(),
         }
     }
 
-    /// The versions that decide about this message, in order: those in force, or their candidates.
-    pub(crate) fn links_of(&self, id: QueueId) -> impl Iterator<Item = &Link> {
-        self.links.iter().map(move |link| link.of(id))
+    /// The plugins with the shares that their candidates have now.
+    pub(crate) fn versions(&self) -> Versions {
+        let candidates = self.links.iter().map(|link| link.candidate.as_deref());
+        let shares = candidates.map(|one| one.map_or(0, Candidate::canary_share));
+        Versions {
+            links: Arc::clone(&self.links),
+            shares: shares.collect(),
+        }
     }
 
     /// The plugins, in order.
@@ -260,16 +301,6 @@ impl Link {
             .map_err(|_elapsed| PATIENCE)
     }
 
-    /// The link that decides about this message: this one, or that of its canary. The same for
-    /// all phases and attempts.
-    #[must_use]
-    pub(crate) fn of(&self, id: QueueId) -> &Self {
-        match (&self.candidate, &self.canary) {
-            (Some(candidate), Some(canary)) if candidate.decides(id) => canary,
-            _ => self,
-        }
-    }
-
     /// With a candidate beside it.
     fn on_trial(mut self, candidate: Option<Arc<Candidate>>, host: &Host) -> Self {
         let plugin = candidate.as_ref().and_then(|candidate| candidate.plugin());
@@ -278,6 +309,7 @@ impl Link {
             let name = plugin.name();
             self.canary = Some(Arc::new(Self {
                 plugin: plugin.clone(),
+                candidate: None,
                 guard: Arc::new(Guard::new(name, breaker, host.clock().clone())),
                 trial: Some(Arc::clone(candidate)),
                 ..self.clone()
@@ -301,15 +333,26 @@ impl Link {
         Arc::clone(&self.instances).try_acquire_owned().ok()
     }
 
-    /// Another version of this plugin: what outlives versions goes on.
+    /// Another version of this plugin: what outlives versions goes on. A candidate that leaves out
+    /// a phase of it decides nothing beside it.
     pub(crate) fn renewed(&self, plugin: Plugin, door: Door, host: &Host) -> Self {
         let breaker = self.config.live.breaker;
-        Self {
+        let link = Self {
             plugin,
             since: host.clock().now(),
             door,
             guard: Arc::new(Guard::new(&self.config.name, breaker, host.clock().clone())),
             ..self.clone()
+        };
+        let candidate = self.candidate.as_deref();
+        match candidate.map(|candidate| candidate.fits(&link.plugin)) {
+            Some(Err(_)) => Self {
+                canary: None,
+                ..link
+            },
+            // It did not fit the version before.
+            Some(Ok(())) if link.canary.is_none() => link.on_trial(self.candidate.clone(), host),
+            _ => link,
         }
     }
 
@@ -366,7 +409,7 @@ async fn load_link(
 ) -> Result<(Link, Origin), Refusal> {
     let rules = &config.plugin_rules;
     let place = Place::configured(entry);
-    let stamp = Stamp::of(&place);
+    let stamp = admission::stamp(&place).await;
     let kept = kept_instead(config, entry).await?;
     let is_kept = kept.is_some();
     let (place, pin) = match kept {
@@ -376,10 +419,14 @@ async fn load_link(
     let fetched = admission::fetch(place, pin, rules).await?;
     let plugin = admission::admit(host, entry, &fetched).await?;
     let digest = fetched.digest;
-    let same = before.filter(|before| {
-        before.config == *entry && before.plugin.inspect().sha256 == digest
-    });
+    let same =
+        before.filter(|before| before.config == *entry && before.plugin.inspect().sha256 == digest);
     let candidate = host.candidate(rules, entry, &plugin).await;
+    if candidate.is_none()
+        && let Some(gone) = before.and_then(|before| before.candidate.as_ref())
+    {
+        gone.hide_share();
+    }
     let name = &entry.name;
     let fresh_guard = || Guard::new(name, entry.live.breaker, host.clock().clone());
     let link = Link {
@@ -402,17 +449,17 @@ async fn load_link(
         candidate: None,
         canary: None,
         trial: None,
-        decisions: host.decisions(&config.decision_log),
+        decisions: None,
         clock: host.clock().clone(),
         turns: Arc::new(Semaphore::new(entry.limits.concurrency)),
         instances: Arc::clone(host.instances()),
     };
     let link = link.on_trial(candidate, host);
-    link.ledger.set_tried(stamp);
     let origin = Origin {
         plugin: name.clone(),
         fetched,
         is_kept,
+        stamp,
     };
     Ok((link, origin))
 }
@@ -425,7 +472,7 @@ async fn kept_instead(
 ) -> Result<Option<(Place, Digest)>, Refusal> {
     let keep_count = config.plugin_rules.keep_versions_count;
     let shelf = Shelf::of(&config.storage.directory, &entry.name, keep_count);
-    let records = match shelf.records() {
+    let records = match shelf.clone().read().await {
         Ok(records) => records,
         // Somebody who only looks, and may not look there.
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return Ok(None),
@@ -450,7 +497,8 @@ async fn kept_instead(
         plugin = entry.name,
         digest = %version.digest,
         held_back = %in_file,
-        "plugin was rolled back: its configured file is not taken before `waypost plugin reload`"
+        "plugin was rolled back or its candidate promoted: its configured file is not taken before \
+         `waypost plugin reload` names it"
     );
     let place = Place {
         component: shelf.component(version.digest),

@@ -36,7 +36,7 @@ pub(crate) struct Live {
 pub struct Changed {
     /// Name of the plugin.
     pub plugin: String,
-    /// `ok`, `unchanged`, `rolled_back` where the file is left alone, or the step that the version
+    /// `ok`, `unchanged`, `rolled_back` or `promoted` where the file is left alone, or the step that the version
     /// did not pass.
     pub result: String,
     /// Digest of what is in force now.
@@ -51,7 +51,10 @@ impl Changed {
     /// Whether a version was refused.
     #[must_use]
     pub fn is_refused(&self) -> bool {
-        !matches!(self.result.as_str(), "ok" | "unchanged" | "rolled_back")
+        !matches!(
+            self.result.as_str(),
+            "ok" | "unchanged" | "rolled_back" | "promoted"
+        )
     }
 }
 
@@ -130,7 +133,7 @@ impl Live {
             Ok(fetched) => fetched,
             Err(refusal) => return Ok(self.refused(link, &refusal)),
         };
-        if door == Door::Watch && is_settled(&settings, link, fetched.digest) {
+        if door == Door::Watch && is_settled(&settings, link, fetched.digest).await {
             link.ledger.set_tried(fetched.stamp);
             return Ok(changed(link, "unchanged"));
         }
@@ -139,16 +142,21 @@ impl Live {
             .await)
     }
 
-    /// Takes what is in all configured files; plugins that were rolled back are left alone.
+    /// Takes what is in all configured files; plugins that were rolled back, or whose candidate was
+    /// promoted, are left alone.
     pub(crate) async fn reload_all(&self, core: &Core) -> Vec<Changed> {
         let mut all = Vec::new();
         let settings = core.settings.load_full();
         for link in settings.chain.links() {
-            if link.door == Door::Rollback {
-                let text = "it was rolled back; name it to take its configured file".to_owned();
+            let left_alone = match link.door {
+                Door::Rollback => Some(("rolled_back", "it was rolled back")),
+                Door::Promotion => Some(("promoted", "its candidate was promoted")),
+                Door::Configuration | Door::Reload | Door::Watch => None,
+            };
+            if let Some((result, why)) = left_alone {
                 all.push(Changed {
-                    text: Some(text),
-                    ..changed(link, "rolled_back")
+                    text: Some(format!("{why}; name it to take its configured file")),
+                    ..changed(link, result)
                 });
                 continue;
             }
@@ -167,7 +175,7 @@ impl Live {
         let settings = core.settings.load_full();
         let link = find(&settings, name)?;
         let shelf = shelf(&settings, link);
-        let records = shelf.records().map_err(|source| ChangeError::Kept {
+        let records = shelf.clone().read().await.map_err(|source| ChangeError::Kept {
             name: name.to_owned(),
             source,
         })?;
@@ -201,11 +209,15 @@ impl Live {
         let mut fresh: HashMap<String, Stamp> = HashMap::new();
         loop {
             let settings = core.settings.load_full();
-            for link in settings.chain.links().iter().filter(|l| l.config.live.watch) {
+            for link in settings
+                .chain
+                .links()
+                .iter()
+                .filter(|l| l.config.live.watch)
+            {
                 let name = &link.config.name;
                 let place = Place::configured(&link.config);
-                let looked = tokio::task::spawn_blocking(move || Stamp::of(&place));
-                let Ok(Some(stamp)) = looked.await else {
+                let Some(stamp) = admission::stamp(&place).await else {
                     continue;
                 };
                 if link.ledger.tried() == Some(stamp) {
@@ -222,12 +234,20 @@ impl Live {
         }
     }
 
-    /// Notes on the shelf what a chain was made from.
+    /// Notes what a chain was made from that is in force now: on the shelf, and for who looks after
+    /// the files.
     pub(crate) async fn keep(&self, settings: &Settings, origins: Vec<Origin>) {
-        for origin in origins.into_iter().filter(|origin| !origin.is_kept) {
-            if let Some(link) = settings.chain.link(&origin.plugin)
-                && let Err(text) = keep(settings, link, origin.fetched).await
-            {
+        for origin in origins {
+            let Some(link) = settings.chain.link(&origin.plugin) else {
+                continue;
+            };
+            link.ledger.set_tried(origin.stamp);
+            if origin.is_kept {
+                continue;
+            }
+            // The file is good by now.
+            link.ledger.set_refused(None);
+            if let Err(text) = keep(settings, link, origin.fetched).await {
                 tracing::warn!(plugin = origin.plugin, "{text}");
             }
         }
@@ -239,7 +259,7 @@ impl Live {
         link: &Link,
         place: Place,
     ) -> Result<Fetched, Refusal> {
-        let stamp = Stamp::of(&place);
+        let stamp = admission::stamp(&place).await;
         let rules = &settings.config.plugin_rules;
         let fetched = admission::fetch(place, link.config.sha256, rules).await;
         if fetched.is_err() {
@@ -271,6 +291,11 @@ impl Live {
             chain: settings.chain.with(&new),
             ..settings.clone()
         }));
+        if door != Door::Promotion
+            && let Some(candidate) = &new.candidate
+        {
+            candidate.stop_unless_fit(&new.plugin);
+        }
         new.ledger.set_refused(None);
         telemetry::plugin_info(link.plugin.inspect(), false);
         telemetry::plugin_info(new.plugin.inspect(), true);
@@ -304,7 +329,7 @@ impl Live {
         tracing::error!(
             plugin = name,
             result = refusal.as_str(),
-            error = %refusal,
+            error = %one_line(&refusal.to_string()),
             in_force = link.short_digest(),
             "a new version of a plugin is refused; the one in force stays"
         );
@@ -340,12 +365,18 @@ pub(crate) fn shelf(settings: &Settings, link: &Link) -> Shelf {
     )
 }
 
+/// For the log, where a line is a record.
+fn one_line(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    lines.join("; ")
+}
+
 /// Nothing to do for a watcher: this is in force, or the operator went back from it.
-fn is_settled(settings: &Settings, link: &Link, digest: Digest) -> bool {
+async fn is_settled(settings: &Settings, link: &Link, digest: Digest) -> bool {
     if link.plugin.inspect().sha256 == digest {
         return true;
     }
-    let records = shelf(settings, link).records().unwrap_or_default();
+    let records = shelf(settings, link).read().await.unwrap_or_default();
     records.held_back.contains(&digest)
 }
 
@@ -370,7 +401,9 @@ async fn keep(settings: &Settings, link: &Link, fetched: Fetched) -> Result<(), 
     let noted = tokio::task::spawn_blocking(move || {
         shelf.took(version, &fetched.octets, fetched.signature.as_deref())
     });
-    let noted = noted.await.unwrap_or_else(|ended| Err(std::io::Error::other(ended)));
+    let noted = noted
+        .await
+        .unwrap_or_else(|ended| Err(std::io::Error::other(ended)));
     noted.map_err(|error| {
         format!("the version in force could not be kept for going back to it: {error}")
     })
@@ -384,7 +417,9 @@ async fn went_back(settings: &Settings, old: &Link, new: &Link) -> Result<(), St
     let shelf = shelf(settings, new);
     let (to, UnixMs(since_ms)) = (new.plugin.inspect().sha256, new.since);
     let noted = tokio::task::spawn_blocking(move || shelf.went_back(to, since_ms, held_back));
-    let noted = noted.await.unwrap_or_else(|ended| Err(std::io::Error::other(ended)));
+    let noted = noted
+        .await
+        .unwrap_or_else(|ended| Err(std::io::Error::other(ended)));
     noted.map_err(|error| {
         format!(
             "the plugin was rolled back, but that could not be noted: a restart would take the \

@@ -34,6 +34,9 @@ impl Live {
         let settings = core.settings.load_full();
         let new = find(&settings, name).map_err(|error| error.to_string())?;
         // A trial of itself is none.
+        if let Some(gone) = &new.candidate {
+            gone.hide_share();
+        }
         let new = new.without_candidate();
         core.settings.store(std::sync::Arc::new(Settings {
             chain: settings.chain.with(&new),
@@ -62,6 +65,7 @@ fn promoted(link: &Link) -> Result<(PluginConfig, plugin::Digest), String> {
         let error = candidate.load_error().unwrap_or_default();
         return Err(format!("the candidate did not load: {error}"));
     };
+    candidate.fits(&link.plugin)?;
     if config.config.is_some() {
         return Err(
             "the candidate has a section of its own: give the plugin its path and its section in \
