@@ -88,7 +88,9 @@ pub(crate) async fn promote(args: PromoteArgs) -> anyhow::Result<()> {
         }
         if !args.json {
             let digest: String = changed.digest.chars().take(12).collect();
-            println!("{}: in force {digest}", changed.plugin);
+            let version = changed.version.as_deref();
+            let version = version.map_or_else(String::new, |it| format!("{it} "));
+            println!("{}: in force {version}({digest})", changed.plugin);
             println!(
                 "    now let `path` of the plugin follow in the configuration, and take \
                  [plugin.candidate] out"
@@ -115,12 +117,14 @@ fn clean(name: &str) -> anyhow::Result<&str> {
 fn in_words(status: &CandidateStatus, examples: usize) -> String {
     let mut text = String::new();
     let short = |digest: &str| -> String { digest.chars().take(12).collect() };
-    let digest = status.digest.as_deref().map(short).unwrap_or_default();
+    let version = status.version.as_deref().map(|it| format!(" {it}"));
+    let digest = status.digest.as_deref().map(short);
     let _ = writeln!(
         text,
-        "{}: candidate {} {digest} as {} for {} % of the messages (configured: {} %), beside {}",
+        "{}: candidate{}{} as {} for {} % of the messages (configured: {} %), beside {}",
         status.plugin,
-        status.version.as_deref().unwrap_or_default(),
+        version.unwrap_or_default(),
+        digest.map_or_else(String::new, |it| format!(" ({it})")),
         status.mode,
         status.percent,
         status.configured_percent,
@@ -128,7 +132,8 @@ fn in_words(status: &CandidateStatus, examples: usize) -> String {
     );
     let _ = writeln!(text, "    {}", status.path.display());
     if let Some(error) = &status.load_error {
-        let _ = writeln!(text, "    DID NOT LOAD: {error}");
+        let _ = writeln!(text, "    DID NOT LOAD: {}", error.replace('\n', "\n    "));
+        return text;
     }
     if let Some(why) = &status.stopped {
         let _ = writeln!(text, "    TAKEN OUT: {why}");
