@@ -145,7 +145,8 @@ impl Relay {
         let resources = Arc::new(Resources::for_mail(&config, &clock));
         let prepared = resources.prepare(&config, &directory).await?;
         let chain = chain.furnished(&prepared);
-        let settings = setup::settings(config, chain, directory)?;
+        let mut settings = setup::settings(config, chain, directory)?;
+        record_decisions(&mut settings, &plugin_host);
         let (limits, schedule) = setup::scheduling(&settings.config)?;
         let scheduler = Scheduler::new(limits, schedule, clock::random_seed())?;
         let (sender, receiver) = mpsc::channel(DISPATCH_QUEUE);
@@ -251,6 +252,8 @@ impl Relay {
             .cache
             .set_limit(settings.config.limits.in_flight_bytes);
         let scheduling = Box::new(setup::scheduling(&settings.config)?);
+        // Nothing fails from here on: what goes on beside the settings is exchanged as well.
+        record_decisions(&mut settings, self.live.host());
         setup::announce(&settings, Some(&old));
         let settings = Arc::new(settings);
         self.core.settings.store(Arc::clone(&settings));
@@ -379,6 +382,12 @@ impl Relay {
         self.ready.store(true, Ordering::Release);
         Ok(self)
     }
+}
+
+/// Opens the decision log of these settings, or goes on with the one that is open.
+fn record_decisions(settings: &mut Settings, host: &Host) {
+    let decisions = host.decisions(&settings.config.decision_log);
+    settings.chain = settings.chain.recorded(decisions.as_ref());
 }
 
 /// Connections and segments each need a descriptor, and the usual soft limit is 1024.

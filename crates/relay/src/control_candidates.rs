@@ -43,7 +43,7 @@ async fn share(
     let Some(candidate) = &link.candidate else {
         return none(&name);
     };
-    match candidate.set_share(Percent::from_millionths(millionths)) {
+    match candidate.set_share(Percent::from_millionths(millionths), &link.plugin) {
         Ok(()) => status(link),
         Err(error) => fault(StatusCode::CONFLICT, &error),
     }

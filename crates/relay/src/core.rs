@@ -19,7 +19,7 @@ use crate::dispatch::Input;
 use crate::egress::pool::Pool;
 use crate::ids::QueueIds;
 use crate::listen::ConnectionCounts;
-use crate::policy::chain::Chain;
+use crate::policy::chain::{Chain, Versions};
 use crate::policy::resources::Resources;
 use crate::store;
 use crate::telemetry::Meters;
@@ -39,6 +39,32 @@ pub struct Settings {
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// The server machine's view of the configuration, by listener.
     pub profiles: Vec<Arc<Profile>>,
+}
+
+/// The settings, and which versions of plugins decide, at one moment.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// What was in force.
+    pub settings: Arc<Settings>,
+    /// Of the plugins in it.
+    pub versions: Versions,
+}
+
+impl Snapshot {
+    /// Of these settings, now.
+    #[must_use]
+    pub fn of(settings: Arc<Settings>) -> Self {
+        Self {
+            versions: settings.chain.versions(),
+            settings,
+        }
+    }
+
+    /// Of what is in force now.
+    #[must_use]
+    pub fn take(core: &Core) -> Self {
+        Self::of(core.settings.load_full())
+    }
 }
 
 /// One listener as its sessions see it.

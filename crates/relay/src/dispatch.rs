@@ -20,7 +20,7 @@ use spool::{RecordId, SpoolError};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
-use crate::core::{Core, Settings};
+use crate::core::{Core, Snapshot};
 use crate::{routing, store};
 
 /// Events taken from the channel at a time.
@@ -139,7 +139,7 @@ pub struct Dispatch {
     actions: Vec<Action<Plan>>,
     /// Taken at the first routing job of what one input brings, for all of them: the domains of
     /// one message are routed by the same plugins, whatever is reloaded meanwhile.
-    snapshot: Option<Arc<Settings>>,
+    snapshot: Option<Snapshot>,
     /// Actions of messages whose notification is not durable yet: they would forget the cause
     /// of a bounce that may still be lost.
     waiting: HashMap<QueueId, Waiting>,
@@ -409,9 +409,9 @@ impl Dispatch {
                 attempt,
             } => {
                 let about = (domain, recipients, attempt);
-                let load = || self.core.settings.load_full();
-                let settings = Arc::clone(self.snapshot.get_or_insert_with(load));
-                let work = work::route(core(), settings, job, message, about);
+                let take = || Snapshot::take(&self.core);
+                let snapshot = self.snapshot.get_or_insert_with(take).clone();
+                let work = work::route(core(), snapshot, job, message, about);
                 self.tasks.spawn(work);
             }
             Action::Attempt {

@@ -13,7 +13,7 @@ use crate::app::StartError;
 use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::content::Content;
-use crate::core::Settings;
+use crate::core::{Settings, Snapshot};
 use crate::policy::attribution::CallTrace;
 use crate::policy::candidate::Candidate;
 use crate::policy::chain::{Chain, Link};
@@ -120,6 +120,7 @@ pub async fn explain(
         }
     }
     let message = Arc::new(message(&settings, &request, &to, now));
+    let snapshot = Snapshot::of(Arc::clone(&settings));
     let content: Content = vec![bytes::Bytes::from(format!("{}\r\n", request.header))].into();
     let mut explanation = Explanation {
         from: request.from.to_string(),
@@ -142,7 +143,7 @@ pub async fn explain(
             lanes: Lanes::default(),
             wants_log: true,
         };
-        for group in routing::decide(&settings, &subject).await.groups {
+        for group in routing::decide(&snapshot, &subject).await.groups {
             explanation
                 .routes
                 .push(explained(&settings, &to, group).await);

@@ -28,7 +28,7 @@ use self::draft::{Draft, Stand, failure_disposition, supported};
 pub use self::itinerary::{Itinerary, Planned};
 pub use self::lanes::Lanes;
 use crate::config::Config;
-use crate::core::{Core, Settings};
+use crate::core::{Core, Snapshot};
 use crate::dispatch::Plan;
 use crate::policy::attribution::CallTrace;
 use crate::policy::call::{self, NoAnswer};
@@ -100,7 +100,7 @@ pub struct RoutedJob {
 /// Routes a job of the queue, by one snapshot of the settings.
 pub async fn route_job(
     core: &Arc<Core>,
-    settings: &Arc<Settings>,
+    snapshot: &Snapshot,
     message: Arc<QueuedMessage>,
     domain: Domain,
     recipients: Vec<u32>,
@@ -118,7 +118,7 @@ pub async fn route_job(
         lanes: core.lanes.clone(),
         wants_log: false,
     };
-    let Routing { groups, attributes } = decide(settings, &subject).await;
+    let Routing { groups, attributes } = decide(snapshot, &subject).await;
     let numbered = groups.iter().enumerate();
     let unresolved = numbered.filter(|(_, group)| group.is_unresolved);
     let unresolved = unresolved.map(|(at, _)| at).collect();
@@ -169,11 +169,11 @@ pub(crate) fn likely_destinations(config: &Config, message: &QueuedMessage) -> V
 }
 
 /// Decides for every recipient of the subject.
-pub async fn decide(settings: &Arc<Settings>, subject: &Subject) -> Routing {
-    let base = Arc::new(Base::new(settings, subject));
+pub async fn decide(snapshot: &Snapshot, subject: &Subject) -> Routing {
+    let base = Arc::new(Base::new(&snapshot.settings, subject));
     let mut attributes = Attributes::new();
     let mut drafts = vec![Draft::new(subject.recipients.clone())];
-    for link in settings.chain.links_of(subject.message.id) {
+    for link in snapshot.versions.of(subject.message.id) {
         if link.plugin.has(Phase::Routing) && link.matches(&subject.message, &subject.domain) {
             let mut next = Vec::with_capacity(drafts.len());
             for draft in drafts {
@@ -222,6 +222,11 @@ async fn ask(
         Err(NoAnswer::Failed(failure)) => return next.push(draft.failed(link, failure)),
         Err(NoAnswer::Unreadable(unread)) => return next.push(draft.unreadable(link, &unread)),
     };
+    let limit_bytes = base.settings.config.limits.attributes_bytes;
+    let known = call::changed(&subject.message.attributes, attributes);
+    if let Some(detail) = call::overgrown(limit_bytes, &known, &answer.call().attributes) {
+        return next.push(draft.failed(link, answer.refused(detail)));
+    }
     let _turn = subject.lanes.enter(subject.attempt).await;
     match apply_all(link, answer.call(), base, &draft).await {
         Ok(made) => {

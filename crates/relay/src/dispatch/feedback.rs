@@ -27,11 +27,11 @@ use spool::SpoolError;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Plan;
-use crate::core::{Core, Settings};
+use crate::core::{Core, Settings, Snapshot};
 use crate::egress::{Aftermath, Try};
 use crate::policy::attribution;
 use crate::policy::call::{NoAnswer, changed};
-use crate::policy::chain::Link;
+use crate::policy::chain::{Link, Versions};
 use crate::policy::environment::{ContentSource, RouteEnvironment};
 use crate::policy::gate::{self, About};
 use crate::policy::meters::CONTENT_UNAVAILABLE;
@@ -53,6 +53,7 @@ pub(super) struct Heard {
 /// Some plugin is told of an attempt.
 pub(super) struct Hearing {
     settings: Arc<Settings>,
+    versions: Versions,
     subject: Subject,
     plan: Plan,
     /// Candidates whose turn did not come.
@@ -103,7 +104,8 @@ impl Hearing {
         let settings = core.settings.load_full();
         let first = message.recipients.get(*recipients.first()? as usize)?;
         let domain = first.mailbox.domain().clone();
-        let mut links = listeners(&settings, message, &domain).peekable();
+        let versions = settings.chain.versions();
+        let mut links = listeners(&versions, message, &domain).peekable();
         links.peek()?;
         let Ok(turn) = Arc::clone(&core.feedback).try_acquire_owned() else {
             for link in links {
@@ -127,6 +129,7 @@ impl Hearing {
         };
         Some(Self {
             settings,
+            versions,
             subject,
             plan: Arc::clone(plan),
             rest: Vec::new(),
@@ -221,7 +224,7 @@ impl Hearing {
         let mut heard = Heard::default();
         for Report { report, advisable } in &self.reports {
             let mut said = Said::default();
-            for link in listeners(&self.settings, &self.subject.message, &self.subject.domain) {
+            for link in listeners(&self.versions, &self.subject.message, &self.subject.domain) {
                 // Each sees what those before it have noted.
                 let mut subject = self.subject.clone();
                 if !heard.attributes.is_empty() {
@@ -354,7 +357,7 @@ impl Hearing {
 /// Who wants them routed again is heeded once.
 pub(super) async fn unresolved(
     core: &Arc<Core>,
-    settings: &Arc<Settings>,
+    snapshot: &Snapshot,
     message: &Arc<QueuedMessage>,
     (domain, attempt): (Domain, u32),
     mut routed: RoutedJob,
@@ -402,7 +405,7 @@ pub(super) async fn unresolved(
     }
     let mut marked = QueuedMessage::clone(message);
     marked.attributes = changed(&marked.attributes, &routed.attributes);
-    let other = routing::route_job(core, settings, Arc::new(marked), domain, again, attempt).await;
+    let other = routing::route_job(core, snapshot, Arc::new(marked), domain, again, attempt).await;
     // The first route that names a recipient counts.
     let mut routes = other.routes;
     routes.append(&mut routed.routes);
@@ -412,11 +415,11 @@ pub(super) async fn unresolved(
 
 /// The plugins that are told, in the order of the chain.
 fn listeners<'a>(
-    settings: &'a Settings,
+    versions: &'a Versions,
     message: &'a QueuedMessage,
     domain: &'a Domain,
 ) -> impl Iterator<Item = &'a Link> {
-    let links = settings.chain.links_of(message.id);
+    let links = versions.of(message.id);
     links.filter(move |link| link.plugin.has(Phase::Delivery) && link.matches(message, domain))
 }
 

@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 
 use super::feedback::{Heard, Hearing};
 use super::{Input, LoadFailure, Plan, feedback};
-use crate::core::{Core, Settings};
+use crate::core::{Core, Snapshot};
 use crate::routing::RoutedJob;
 use crate::telemetry::Meters;
 use crate::{bounce, egress, routing, store};
@@ -24,11 +24,11 @@ use crate::{bounce, egress, routing, store};
 /// Pause before a bounce that could not be stored is tried again.
 const BOUNCE_RETRY: Duration = Duration::from_secs(5);
 
-/// Routes a job, by these settings. Where the DNS gives no plan plugins are told, as after an
+/// Routes a job, by this snapshot. Where the DNS gives no plan plugins are told, as after an
 /// attempt.
 pub(super) async fn route(
     core: Arc<Core>,
-    settings: Arc<Settings>,
+    snapshot: Snapshot,
     job: JobId,
     message: Arc<QueuedMessage>,
     (domain, recipients, attempt): (Domain, Vec<u32>, u32),
@@ -36,11 +36,11 @@ pub(super) async fn route(
     let id = message.id;
     let work = async {
         let (about, to) = (Arc::clone(&message), domain.clone());
-        let routed = routing::route_job(&core, &settings, about, to, recipients, attempt).await;
+        let routed = routing::route_job(&core, &snapshot, about, to, recipients, attempt).await;
         if routed.unresolved.is_empty() {
             return routed;
         }
-        feedback::unresolved(&core, &settings, &message, (domain, attempt), routed).await
+        feedback::unresolved(&core, &snapshot, &message, (domain, attempt), routed).await
     };
     let routed = AssertUnwindSafe(work).catch_unwind().await;
     let RoutedJob {

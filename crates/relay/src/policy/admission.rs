@@ -123,6 +123,13 @@ impl Stamp {
     }
 }
 
+/// How the files look now, asked where blocking is allowed.
+pub(crate) async fn stamp(place: &Place) -> Option<Stamp> {
+    let place = place.clone();
+    let looked = tokio::task::spawn_blocking(move || Stamp::of(&place));
+    looked.await.ok().flatten()
+}
+
 /// A component that was read and is what it should be, as far as its octets tell.
 #[derive(Debug)]
 pub(crate) struct Fetched {

@@ -130,6 +130,25 @@ pub(crate) fn changed(known: &[(String, String)], changes: &Attributes) -> Vec<(
     all
 }
 
+/// What is wrong where these changes make the message's attributes grow beyond
+/// `limits.attributes`. Changes that free room are always good: the limit may have been lowered.
+pub(crate) fn overgrown(
+    limit_bytes: u64,
+    known: &[(String, String)],
+    changes: &Attributes,
+) -> Option<String> {
+    if changes.is_empty() {
+        return None;
+    }
+    let size = |all: &[(String, String)]| {
+        let sizes = all.iter().map(|(name, value)| name.len() + value.len());
+        sizes.sum::<usize>() as u64
+    };
+    let new_bytes = size(&changed(known, changes));
+    (new_bytes > limit_bytes && new_bytes > size(known))
+        .then(|| format!("notes more than limits.attributes = {limit_bytes} octets"))
+}
+
 /// Values of the header fields that the configuration names for this plugin.
 async fn headers(link: &Link, subject: &Subject) -> Result<Vec<String>, SpoolError> {
     let wanted = &link.config.route_headers;

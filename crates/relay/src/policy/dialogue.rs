@@ -25,7 +25,7 @@ use smtp::{MailParameters, Mailbox, QueueId, RcptParameters, Reply, ReversePath}
 pub(crate) use self::message::{Ending, HoldWish};
 use self::record::Record;
 use super::call::{Failure, NoAnswer};
-use super::chain::{Chain, Link};
+use super::chain::{Link, Versions};
 use super::gate::{self, About, Answer};
 use super::session_environment::{self, Accepted, SessionEnvironment, Shown};
 use crate::config::OnError;
@@ -53,7 +53,7 @@ pub(crate) struct Transaction {
     id: QueueId,
     begun_at: UnixMs,
     settings: Arc<Settings>,
-    chain: Chain,
+    versions: Versions,
     peer: Arc<Peer>,
     reverse_path: ReversePath,
     parameters: MailParameters,
@@ -92,10 +92,10 @@ pub(crate) struct Beginning<'a> {
     pub(crate) parameters: &'a MailParameters,
 }
 
-/// Whether some plugin may have a say in what comes in through this listener.
-fn takes_part(chain: &Chain, listener: &str) -> bool {
-    let links = chain.links().iter();
-    links
+/// Whether some plugin may have a say in this message, which comes in through this listener.
+fn takes_part(versions: &Versions, id: QueueId, listener: &str) -> bool {
+    versions
+        .of(id)
         .filter(|link| PHASES.iter().any(|phase| link.plugin.has(*phase)))
         .any(|link| link.hears(listener))
 }
@@ -108,13 +108,14 @@ impl Transaction {
         beginning: &Beginning<'_>,
         peer: impl FnOnce() -> Peer,
     ) -> Option<Box<Self>> {
-        if !takes_part(&settings.chain, beginning.listener) {
+        let versions = settings.chain.versions();
+        if !takes_part(&versions, beginning.id, beginning.listener) {
             return None;
         }
         Some(Box::new(Self {
             id: beginning.id,
             begun_at: beginning.now,
-            chain: settings.chain.clone(),
+            versions,
             settings: Arc::clone(settings),
             peer: Arc::new(peer()),
             reverse_path: beginning.reverse_path.clone(),
@@ -131,8 +132,8 @@ impl Transaction {
     /// # Errors
     /// The refusal, with which the transaction ends.
     pub(crate) async fn on_mail(&mut self) -> Result<(), Refusal> {
-        let chain = self.chain.clone();
-        for link in chain.links_of(self.id) {
+        let versions = self.versions.clone();
+        for link in versions.of(self.id) {
             if !self.concerns(link, Phase::Sender) {
                 continue;
             }
@@ -199,8 +200,8 @@ impl Transaction {
             mailbox: given.clone(),
             is_settled: false,
         }];
-        let chain = self.chain.clone();
-        for link in chain.links_of(self.id) {
+        let versions = self.versions.clone();
+        for link in versions.of(self.id) {
             if !self.concerns(link, Phase::Recipient) {
                 continue;
             }

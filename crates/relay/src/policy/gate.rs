@@ -98,7 +98,6 @@ pub(crate) async fn ask<'l>(
     environment: Arc<dyn CallEnvironment>,
 ) -> Result<Answer<'l>, NoAnswer> {
     let id = about.id;
-    let link = link.of(id);
     let Some(permit) = link.guard.admit() else {
         return Err(NoAnswer::Failed(not_called(link, id, phase)));
     };

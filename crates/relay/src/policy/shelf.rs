@@ -76,6 +76,15 @@ impl Shelf {
         }
     }
 
+    /// As [`Self::records`], where blocking is allowed.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) async fn read(self) -> io::Result<Records> {
+        let read = tokio::task::spawn_blocking(move || self.records());
+        read.await.unwrap_or_else(|ended| Err(io::Error::other(ended)))
+    }
+
     /// Where the component of a kept version is.
     pub(crate) fn component(&self, digest: Digest) -> PathBuf {
         self.directory.join(format!("{digest}.wasm"))

@@ -9,6 +9,7 @@ use spool::{RecordId, SpoolError};
 use super::{Group, Lanes, Subject, decide};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::core::Snapshot;
 use crate::explain;
 
 fn config(plugin: &str) -> Config {
@@ -74,7 +75,7 @@ async fn unreadable(plugin: &str) -> Group {
         lanes: Lanes::default(),
         wants_log: false,
     };
-    let mut groups = decide(&settings, &subject).await.groups;
+    let mut groups = decide(&Snapshot::of(settings), &subject).await.groups;
     assert_eq!(groups.len(), 1);
     groups.remove(0)
 }

@@ -46,8 +46,8 @@ impl Transaction {
     /// After the end of data.
     pub(crate) async fn on_message(&mut self, content: &Arc<[Bytes]>) -> Ending {
         let mut admission = Admission::default();
-        let chain = self.chain.clone();
-        for link in chain.links_of(self.id) {
+        let versions = self.versions.clone();
+        for link in versions.of(self.id) {
             if self.accepted.is_empty() {
                 // Plugins have dropped every recipient: nobody is left to decide about.
                 return self.discard("no recipient is left");
