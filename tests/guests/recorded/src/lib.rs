@@ -28,7 +28,10 @@ fn number(key: &str) -> u64 {
 /// The two digits at the end of a local part.
 fn digits(local_part: &str) -> u64 {
     let at = local_part.len().saturating_sub(2);
-    local_part.get(at..).and_then(|end| end.parse().ok()).unwrap_or(99)
+    local_part
+        .get(at..)
+        .and_then(|end| end.parse().ok())
+        .unwrap_or(99)
 }
 
 /// FNV-1a.
@@ -59,13 +62,20 @@ impl Router for Recorded {
         mix(&mut hash, &count.to_le_bytes());
         let key = format!("last:{local_part}");
         let last = state::get(&key).map_err(|error| broken(&error))?;
-        mix(&mut hash, &last.map_or(0, |last| last.version).to_le_bytes());
+        mix(
+            &mut hash,
+            &last.map_or(0, |last| last.version).to_le_bytes(),
+        );
         state::put(&key, &hash.to_le_bytes(), Some(3_600_000)).map_err(|error| broken(&error))?;
-        let value = tables::match_domain("zones", &request.domain).map_err(|error| broken(&error))?;
+        let value =
+            tables::match_domain("zones", &request.domain).map_err(|error| broken(&error))?;
         mix(&mut hash, format!("{value:?}").as_bytes());
         let hosts = dns::lookup(&dns::Question::Mx(request.domain.clone()));
         mix(&mut hash, format!("{hosts:?}").as_bytes());
-        mix(&mut hash, format!("{:?}", message::header("subject")).as_bytes());
+        mix(
+            &mut hash,
+            format!("{:?}", message::header("subject")).as_bytes(),
+        );
         if mark() == "curio" {
             let more = dns::lookup(&dns::Question::Txt(request.domain.clone()));
             mix(&mut hash, format!("{more:?}").as_bytes());
