@@ -69,24 +69,8 @@ impl Answer<'_> {
     }
 }
 
-/// Calls the plugin when its turn has come. An answer counts as used.
-///
-/// # Errors
-/// There is no answer; it has been counted and logged.
-pub(crate) async fn call(
-    link: &Link,
-    about: &About,
-    input: Input,
-    environment: Arc<dyn CallEnvironment>,
-) -> Result<Call, NoAnswer> {
-    let phase = input.phase();
-    let input = std::future::ready(Ok(input));
-    let answer = ask(link, about, phase, input, environment).await?;
-    Ok(answer.used())
-}
-
-/// As [`call`], for an input that is made when the turn has come, and an answer that may turn out
-/// impossible.
+/// Calls the plugin when its turn has come, with an input that is made then. The answer may turn
+/// out impossible to carry out.
 ///
 /// # Errors
 /// There is no answer; it has been counted and logged.

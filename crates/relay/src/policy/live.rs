@@ -175,10 +175,14 @@ impl Live {
         let settings = core.settings.load_full();
         let link = find(&settings, name)?;
         let shelf = shelf(&settings, link);
-        let records = shelf.clone().read().await.map_err(|source| ChangeError::Kept {
-            name: name.to_owned(),
-            source,
-        })?;
+        let records = shelf
+            .clone()
+            .read()
+            .await
+            .map_err(|source| ChangeError::Kept {
+                name: name.to_owned(),
+                source,
+            })?;
         let now = link.plugin.inspect().sha256;
         let mut versions = records.versions.iter().map(|version| version.digest);
         let to = versions

@@ -82,7 +82,8 @@ impl Shelf {
     /// As there.
     pub(crate) async fn read(self) -> io::Result<Records> {
         let read = tokio::task::spawn_blocking(move || self.records());
-        read.await.unwrap_or_else(|ended| Err(io::Error::other(ended)))
+        read.await
+            .unwrap_or_else(|ended| Err(io::Error::other(ended)))
     }
 
     /// Where the component of a kept version is.
@@ -235,7 +236,9 @@ mod tests {
         assert_eq!(records.held_back, [c]);
         shelf.went_back(a, 3, vec![b, c]).expect("it is kept");
         assert_eq!(names(&shelf.records().expect("it was written")), [a]);
-        shelf.took(version(b"d"), b"d", None).expect("there is room");
+        shelf
+            .took(version(b"d"), b"d", None)
+            .expect("there is room");
         let records = shelf.records().expect("it was written");
         assert_eq!(names(&records), [Digest::of(b"d"), a]);
         assert!(records.held_back.is_empty());
