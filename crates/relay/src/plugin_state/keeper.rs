@@ -326,7 +326,7 @@ impl Shared {
             telemetry::state_written(namespace.plugin(), written.is_ok());
             if let Err(error) = written {
                 report(namespace, log.path(), &error);
-                namespace.put_back(records);
+                namespace.forget_log();
                 return LogState::Broken(PATIENCE);
             }
         }
@@ -345,6 +345,8 @@ impl Shared {
         };
         let now_ms = self.clock.now().0;
         let mut last: Option<Record> = None;
+        // What the old log has does not count: only what this one gets has to be taken back.
+        namespace.forget_log();
         let replaced = prepare_directory(&path).and_then(|()| {
             StateLog::replace(&path, || {
                 let some = namespace.entries_after(last.as_ref(), FRAME_RECORDS, now_ms);
@@ -359,6 +361,8 @@ impl Shared {
             Ok(log) => LogState::Open(log),
             Err(error) => {
                 report(namespace, &path, &error);
+                // Else keys that come and go while the disk is full would be noted without end.
+                namespace.forget_log();
                 LogState::Broken(PATIENCE)
             }
         }
@@ -484,6 +488,55 @@ mod tests {
             text(&again.namespace("kept", 100_000, true), "b").as_deref(),
             Some("b")
         );
+    }
+
+    #[test]
+    fn what_is_removed_after_a_restart_is_gone_after_the_next() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let first = states(directory.path());
+        let namespace = first.namespace("kept", 100_000, true);
+        for key in ["a", "b"] {
+            namespace
+                .put(key, b"1", None, 1_000_000)
+                .expect("there is room");
+        }
+        first.close();
+        let second = states(directory.path());
+        let namespace = second.namespace("kept", 100_000, true);
+        assert_eq!(namespace.remove("a", 1_000_000), Ok(true));
+        second.close();
+        let third = states(directory.path());
+        let namespace = third.namespace("kept", 100_000, true);
+        assert_eq!(text(&namespace, "a"), None);
+        assert_eq!(text(&namespace, "b").as_deref(), Some("1"));
+    }
+
+    #[test]
+    fn keys_that_come_and_go_are_not_noted_without_end_while_nothing_can_be_written() {
+        let directory = tempfile::tempdir().expect("a directory");
+        // No new log can be made: its name is taken by a directory.
+        let taken = directory.path().join("plugin-state/kept.new");
+        std::fs::create_dir_all(&taken).expect("it is made");
+        let states = states(directory.path());
+        let namespace = Namespace::new("kept", 100_000);
+        namespace.set_logged(true);
+        for round in 0..10 {
+            for key in 0..10 {
+                namespace
+                    .put(&format!("{round}-{key}"), b"1", None, 1_000_000)
+                    .expect("there is room");
+            }
+            // What a log that then fails was given.
+            drop(namespace.entries_after(None, FRAME_RECORDS, 1_000_000));
+            let state = states.shared.rewrite(&namespace);
+            assert!(matches!(state, LogState::Broken(_)));
+            for key in 0..10 {
+                namespace
+                    .remove(&format!("{round}-{key}"), 1_000_000)
+                    .expect("it answers");
+            }
+        }
+        assert_eq!(namespace.take_changes(1000), []);
     }
 
     #[test]

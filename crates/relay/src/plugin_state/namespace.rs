@@ -95,10 +95,15 @@ impl Namespace {
     pub(super) fn set_logged(&self, is_logged: bool) {
         let mut inner = self.lock();
         inner.is_logged = is_logged;
-        inner.changed.clear();
-        for slot in inner.slots.values_mut() {
-            slot.is_logged = false;
+        if !is_logged {
+            inner.forget_log();
         }
+    }
+
+    /// The log that there was is of no use any more: one with all entries takes its place. What
+    /// it has and no longer should need not be noted.
+    pub(super) fn forget_log(&self) {
+        self.lock().forget_log();
     }
 
     /// Takes over what a log had.
@@ -134,15 +139,6 @@ impl Namespace {
             records.push(Record { kind, key, held });
         }
         records
-    }
-
-    /// These could not be written after all.
-    pub(super) fn put_back(&self, records: Vec<Record>) {
-        let mut inner = self.lock();
-        if inner.is_logged {
-            let keys = records.into_iter().map(|record| (record.kind, record.key));
-            inner.changed.extend(keys);
-        }
     }
 
     /// The entries that follow `after` in the order of the keys, `most` of them.
@@ -190,6 +186,14 @@ impl Namespace {
 }
 
 impl Inner {
+    /// The log has no entry, and is told of none but those that change from now on.
+    fn forget_log(&mut self) {
+        self.changed.clear();
+        for slot in self.slots.values_mut() {
+            slot.is_logged = false;
+        }
+    }
+
     fn held(&self, key: &(Kind, Arc<str>), now_ms: u64) -> Option<&Held> {
         let slot = self.slots.get(key)?;
         (slot.held.expires_at_ms > now_ms).then_some(&slot.held)
