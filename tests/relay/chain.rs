@@ -448,3 +448,22 @@ async fn a_suspended_destination_is_shown() {
         "{story}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_they_note_is_bounded() {
+    let around = surroundings().await;
+    let config = |mark_bytes: usize| {
+        let mark = "x".repeat(mark_bytes);
+        let plain = Chain::new().config();
+        plain.replace("mark = \"one\"", &format!("mark = \"{mark}\""))
+            + "[limits]\nattributes = \"1KiB\"\n"
+    };
+    let lab = around.lab(&Chain::new()).await;
+    for (mark_bytes, wanted) in [(990, "deliver"), (1020, "defer")] {
+        let config = lab
+            .config
+            .replace(&Chain::new().config(), &config(mark_bytes));
+        let route = only(explain(&lab, &config, &["you@dest.test"]).await);
+        assert_eq!(route.result, wanted, "{mark_bytes}");
+    }
+}

@@ -314,3 +314,26 @@ async fn deliveries_are_reported_too() {
     lab.wait_for_metric(told, |count| count == 1.0).await;
     lab.wait_until_empty().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_it_notes_is_bounded() {
+    let around = surroundings().await;
+    let text = "x".repeat(450);
+    let later = Script::accept().at(Phase::Rcpt, says(&format!("451 4.2.0 {text}")));
+    around.first.set_script(later.clone());
+    around.second.set_script(later);
+    let limit = "[limits]\nattributes = \"1KiB\"\n";
+    let lab = around.lab(&BOTH, "advice = \"reroute\"", limit).await;
+    let id = id_of(&lab.send("you@dest.test").await);
+    // The second note is one too many, and its call is as good as none.
+    let told = |story: &str| {
+        story.contains("limits.attributes = 1024 octets") && story.contains("usual way")
+    };
+    lab.wait_for_story(&id, told).await;
+    let count = |result: &str| {
+        format!(
+            "waypost_plugin_calls_total{{plugin=\"listener\",phase=\"delivery\",result=\"{result}\"}}"
+        )
+    };
+    assert_eq!(lab.metric(&count("invalid_answer")).await, 1.0);
+}

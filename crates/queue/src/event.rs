@@ -58,7 +58,9 @@ pub enum Event<P> {
     },
     /// A policy wants annotations kept with an active message; one that is not active
     /// is left as it is. They are stored with the message's next [`Action::Save`]: a
-    /// message that is delivered at once needs none.
+    /// message that is delivered at once needs none. All are refused, and
+    /// [counted](crate::Scheduler::refused_annotations), where the message's annotations would
+    /// grow beyond [`attributes_bytes`](crate::SchedulerLimits::attributes_bytes).
     Annotated {
         /// Which message.
         id: QueueId,

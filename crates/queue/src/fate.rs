@@ -149,12 +149,34 @@ pub(crate) fn reject(message: &mut QueuedMessage, position: u32, reply: Reply, n
     };
 }
 
-/// Sets and removes annotations, in order.
-pub(crate) fn annotate(message: &mut QueuedMessage, attributes: Vec<(String, Option<String>)>) {
+/// Sets and removes annotations, in order. False: with these changes the message's annotations
+/// would grow beyond the limit, and all stay as they are.
+#[must_use]
+pub(crate) fn annotate(
+    message: &mut QueuedMessage,
+    attributes: Vec<(String, Option<String>)>,
+    limits: &SchedulerLimits,
+) -> bool {
+    let mut all = message.attributes.clone();
     for (name, value) in attributes {
-        message.attributes.retain(|(known, _)| *known != name);
-        message.attributes.extend(value.map(|value| (name, value)));
+        all.retain(|(known, _)| *known != name);
+        all.extend(value.map(|value| (name, value)));
     }
+    let new_bytes = attributes_bytes(&all);
+    let has_room =
+        new_bytes <= limits.attributes_bytes || new_bytes <= attributes_bytes(&message.attributes);
+    if has_room {
+        message.attributes = all;
+    }
+    has_room
+}
+
+/// Octets of names and values.
+fn attributes_bytes(attributes: &[(String, String)]) -> u64 {
+    let sizes = attributes
+        .iter()
+        .map(|(name, value)| name.len() + value.len());
+    sizes.sum::<usize>() as u64
 }
 
 /// Drops a recipient.

@@ -56,6 +56,11 @@ pub struct SchedulerLimits {
     /// followed by another at once, by advice of a policy; further such advice is not heeded.
     /// Two policies that send a message to and fro are stopped by it. 0: none is heeded.
     pub prompt_retries: usize,
+    /// Octets of a message's annotations, names and values together. Changes that would make
+    /// them grow beyond it are refused as a whole: jobs of one message run beside each other, so
+    /// that nobody but the scheduler sees what all of them add up to, and a message that grows
+    /// without end could at some time not be saved any more.
+    pub attributes_bytes: u64,
     /// How long a message rests that could not be loaded, in milliseconds.
     pub load_retry_ms: u64,
 }
@@ -84,6 +89,7 @@ impl Default for SchedulerLimits {
             retry_after_min_ms: SECOND_MS,
             retry_after_max_ms: 24 * HOUR_MS,
             prompt_retries: 4,
+            attributes_bytes: 64 * 1024,
             load_retry_ms: 30 * SECOND_MS,
         }
     }

@@ -47,6 +47,8 @@ pub struct Scheduler<P> {
     tally: Tally,
     /// Messages this turn has changed; empty between events.
     touched: Vec<QueueId>,
+    /// Sets of annotations that were refused since the start.
+    refused_annotations: u64,
 }
 
 /// Numbers kept as we go, so that nobody has to count.
@@ -124,6 +126,7 @@ impl<P> Scheduler<P> {
             next_attempt: 1,
             tally: Tally::default(),
             touched: Vec::new(),
+            refused_annotations: 0,
         })
     }
 
@@ -158,7 +161,11 @@ impl<P> Scheduler<P> {
             Event::LoadFailed { id, retry } => self.load_failed(id, retry, now, out),
             Event::Routed { job, routes } => self.routed(job, routes, now, out),
             Event::Annotated { id, attributes } => {
-                self.change(id, |message, _| crate::fate::annotate(message, attributes));
+                let mut is_kept = true;
+                self.change(id, |message, backoff| {
+                    is_kept = crate::fate::annotate(message, attributes, backoff.limits);
+                });
+                self.refused_annotations += u64::from(!is_kept);
             }
             Event::Attempted { job, outcome } => self.attempted(job, outcome, now, out),
             Event::Advised { job, advice } => self.advised(job, advice, now, out),

@@ -6,6 +6,7 @@
 //! tasks of its own and comes back as an event.
 
 mod feedback;
+mod save;
 mod work;
 
 use std::collections::{HashMap, HashSet};
@@ -21,7 +22,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 use crate::core::{Core, Snapshot};
-use crate::{routing, store};
+use crate::routing;
 
 /// Events taken from the channel at a time.
 const BATCH: usize = 256;
@@ -274,11 +275,7 @@ impl Dispatch {
                 attributes,
             } => {
                 work::report_routes(&self.core.meters, id, &routes);
-                if !attributes.is_empty() {
-                    let annotated = Event::Annotated { id, attributes };
-                    self.scheduler
-                        .apply(annotated, self.core.now(), &mut self.actions);
-                }
+                self.annotate(id, attributes);
                 Event::Routed { job, routes }
             }
             Input::Attempted { job, outcome } => {
@@ -292,11 +289,7 @@ impl Dispatch {
                 attributes,
             } => {
                 work::report_advice(&self.core.meters, id, &advice);
-                if !attributes.is_empty() {
-                    let annotated = Event::Annotated { id, attributes };
-                    self.scheduler
-                        .apply(annotated, self.core.now(), &mut self.actions);
-                }
+                self.annotate(id, attributes);
                 Event::Advised { job, advice }
             }
             Input::Loaded {
@@ -330,6 +323,21 @@ impl Dispatch {
         };
         self.scheduler
             .apply(event, self.core.now(), &mut self.actions);
+    }
+
+    /// Hands the scheduler what plugins want kept with the message. Each answer was measured,
+    /// but jobs of one message do not see each other's.
+    fn annotate(&mut self, id: QueueId, attributes: routing::Attributes) {
+        if attributes.is_empty() {
+            return;
+        }
+        let refused = self.scheduler.refused_annotations();
+        let annotated = Event::Annotated { id, attributes };
+        self.scheduler
+            .apply(annotated, self.core.now(), &mut self.actions);
+        if self.scheduler.refused_annotations() != refused {
+            tracing::warn!(%id, "what plugins noted is not kept: with that the message would be above limits.attributes");
+        }
     }
 
     /// The scheduler knows the recipients only of what is in memory.
@@ -441,17 +449,7 @@ impl Dispatch {
     fn write(&mut self, action: Action<Plan>) {
         let (id, result) = match action {
             Action::Save { message, due_at } => {
-                let id = message.id;
-                match store::encode(&message) {
-                    Ok(record) => (
-                        id,
-                        self.core.spool.update(RecordId(id.get()), due_at.0, record),
-                    ),
-                    Err(error) => {
-                        tracing::error!(%id, %error, "cannot encode a message; the spool keeps its last state");
-                        return;
-                    }
-                }
+                (message.id, save::save(&*self.core.spool, &message, due_at))
             }
             Action::Remove { id } => {
                 self.core.cache.remove(id);

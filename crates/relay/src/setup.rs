@@ -186,6 +186,7 @@ pub(crate) fn scheduling(config: &Config) -> Result<(SchedulerLimits, RetrySched
         retry_after_min_ms: ms(queue.retry_after_min),
         retry_after_max_ms: ms(queue.retry_after_max),
         prompt_retries: queue.prompt_retries_count,
+        attributes_bytes: config.limits.attributes_bytes,
         ..defaults
     };
     limits.check()?;

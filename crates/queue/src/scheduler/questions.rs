@@ -30,6 +30,13 @@ impl<P> Scheduler<P> {
         }
     }
 
+    /// How many sets of annotations were refused since the start, for lack of room in their
+    /// message.
+    #[must_use]
+    pub fn refused_annotations(&self) -> u64 {
+        self.refused_annotations
+    }
+
     /// How much there is of everything. Looks at every destination remembered.
     #[must_use]
     pub fn counts(&self, now: UnixMs) -> Counts {

@@ -517,3 +517,40 @@ fn annotations_are_kept_with_a_message_that_waits() {
         [("class".to_owned(), "urgent".to_owned())]
     );
 }
+
+#[test]
+fn annotations_do_not_grow_beyond_their_limit() {
+    let mut desk = Desk::with(SchedulerLimits {
+        attributes_bytes: 20,
+        ..small_limits()
+    });
+    desk.accept(message(1, &["a@one.test"]));
+    let job = desk.job();
+    let mut annotate = |changes: &[(&str, Option<&str>)]| {
+        let changes = changes.iter();
+        let attributes = changes
+            .map(|(name, value)| ((*name).to_owned(), value.map(ToOwned::to_owned)))
+            .collect();
+        let id = id(1);
+        desk.apply(Event::Annotated { id, attributes });
+        desk.scheduler.refused_annotations()
+    };
+    assert_eq!(
+        annotate(&[("one", Some("123456")), ("two", Some("12345678"))]),
+        0
+    );
+    // One octet too many: nothing of it is kept.
+    assert_eq!(
+        annotate(&[("one", Some("1")), ("two", Some("12345678901234"))]),
+        1
+    );
+    // What makes room first has it.
+    assert_eq!(
+        annotate(&[("one", None), ("two", Some("12345678901234567"))]),
+        1
+    );
+    let deferral = Deferral::local(Reply::new(451, (4, 3, 0), "later"));
+    desk.routed(job, vec![Route::new(vec![0], Disposition::Defer(deferral))]);
+    let kept = [("two".to_owned(), "12345678901234567".to_owned())];
+    assert_eq!(desk.on_disk(1).attributes, kept);
+}

@@ -103,7 +103,7 @@ pub struct LimitsConfig {
     pub session_timeout: Duration,
     /// Received fields above which a message is taken to loop.
     pub hops_count: usize,
-    /// Most octets of what plugins note with one message on its way in, names and values.
+    /// Most octets of what plugins note with one message, in all phases: names and values.
     pub attributes_bytes: u64,
     /// What work under way is given when the relay stops.
     pub shutdown_timeout: Duration,

@@ -30,7 +30,7 @@ use super::Plan;
 use crate::core::{Core, Settings, Snapshot};
 use crate::egress::{Aftermath, Try};
 use crate::policy::attribution;
-use crate::policy::call::{NoAnswer, changed};
+use crate::policy::call::{NoAnswer, changed, overgrown};
 use crate::policy::chain::{Link, Versions};
 use crate::policy::environment::{ContentSource, RouteEnvironment};
 use crate::policy::gate::{self, About};
@@ -97,15 +97,15 @@ impl Hearing {
     /// Before an attempt: none where no plugin is told, or too many attempts are being told of.
     pub(super) fn begin(
         core: &Arc<Core>,
+        snapshot: &Snapshot,
         message: &Arc<QueuedMessage>,
         recipients: &[u32],
         plan: &Plan,
     ) -> Option<Self> {
-        let settings = core.settings.load_full();
         let first = message.recipients.get(*recipients.first()? as usize)?;
         let domain = first.mailbox.domain().clone();
-        let versions = settings.chain.versions();
-        let mut links = listeners(&versions, message, &domain).peekable();
+        let Snapshot { settings, versions } = snapshot;
+        let mut links = listeners(versions, message, &domain).peekable();
         links.peek()?;
         let Ok(turn) = Arc::clone(&core.feedback).try_acquire_owned() else {
             for link in links {
@@ -128,8 +128,8 @@ impl Hearing {
             wants_log: false,
         };
         Some(Self {
-            settings,
-            versions,
+            settings: Arc::clone(settings),
+            versions: versions.clone(),
             subject,
             plan: Arc::clone(plan),
             rest: Vec::new(),
@@ -262,8 +262,17 @@ impl Hearing {
         let input = Input::Delivery(Arc::clone(report));
         let decide =
             |result: &str, text| attribution::decision(link, Phase::Delivery, result, text);
-        match gate::call(link, &about, input, environment).await {
-            Ok(call) => {
+        let input = std::future::ready(Ok(input));
+        let limit_bytes = self.settings.config.limits.attributes_bytes;
+        match gate::ask(link, &about, Phase::Delivery, input, environment).await {
+            Ok(answer) => {
+                let changes = &answer.call().attributes;
+                if let Some(detail) = overgrown(limit_bytes, &subject.message.attributes, changes) {
+                    let failure = answer.refused(detail);
+                    said.fails(decide(failure.reason.as_str(), failure.detail));
+                    return Attributes::new();
+                }
+                let call = answer.used();
                 if let Output::Delivery(advice) = call.output
                     && advice != Advice::Usual
                 {
@@ -370,7 +379,11 @@ pub(super) async fn unresolved(
         .flat_map(|route| route.recipients.iter().copied())
         .collect();
     let nowhere = Arc::new(Itinerary::default());
-    let Some(mut hearing) = Hearing::begin(core, message, &told, &nowhere) else {
+    // They see, and are measured by, what has just been noted at routing.
+    let mut noted = QueuedMessage::clone(message);
+    noted.attributes = changed(&noted.attributes, &routed.attributes);
+    let Some(mut hearing) = Hearing::begin(core, snapshot, &Arc::new(noted), &told, &nowhere)
+    else {
         return routed;
     };
     for route in routed.unresolved.iter().filter_map(here) {

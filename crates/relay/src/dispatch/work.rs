@@ -67,7 +67,9 @@ pub(super) async fn attempt(
     (recipients, plan, destination): (Vec<u32>, Plan, Arc<str>),
 ) {
     let id = message.id;
-    let mut hearing = Hearing::begin(&core, &message, &recipients, &plan);
+    let snapshot = Snapshot::take(&core);
+    let mut hearing = Hearing::begin(&core, &snapshot, &message, &recipients, &plan);
+    drop(snapshot);
     let route = (&*destination, &*plan.plan);
     let work = egress::attempt(&core, &message, &recipients, route, hearing.is_some());
     let ended = tokio::select! {

@@ -80,6 +80,7 @@ fn limits() -> SchedulerLimits {
         retry_after_min_ms: 100,
         retry_after_max_ms: 5000,
         prompt_retries: 2,
+        attributes_bytes: 64,
         load_retry_ms: 300,
     }
 }
