@@ -15,7 +15,10 @@ use super::types::{
     AdminConfig, ListenerConfig, SmarthostConfig, SmarthostHost, StorageConfig, TlsConfig, TlsMode,
 };
 use super::value::{self, Wrong};
-use super::{Config, FileMention, Networks, check_candidate, check_live, check_plugin, check_pools, check_sections, check_stores, next_hop};
+use super::{
+    Config, FileMention, Networks, check_candidate, check_live, check_plugin, check_pools,
+    check_sections, check_stores, next_hop,
+};
 
 const DEFAULT_SPOOL: &str = "/var/spool/waypost";
 const DEFAULT_BANNER: &str = "ESMTP Waypost";
@@ -105,7 +108,11 @@ fn syntax_error(error: &toml::de::Error) -> Diagnostic {
         column: 0,
         key: String::new(),
         message: format!("not TOML: {}", error.message()),
-        help: "write key = value; text goes in quotes".to_owned(),
+        help: match error.message() {
+            "duplicate key" => "it is written above: leave one of the two out",
+            _ => "write key = value; text goes in quotes",
+        }
+        .to_owned(),
         span: Some(error.span().unwrap_or_default()),
         related: None,
     }
@@ -149,7 +156,11 @@ fn check(tree: &DeTable<'_>, notes: &Notes, file: &Path, host_name: &str) -> Opt
     let credentials =
         check_stores::credentials(&mut root, notes, directory, &mut mentions, &mut known);
     let about = check_plugin::About {
-        known: &known, directory, listeners: &names, rules: &plugin_rules };
+        known: &known,
+        directory,
+        listeners: &names,
+        rules: &plugin_rules,
+    };
     let plugins = check_plugin::plugins(&mut root, notes, &about, &mut mentions);
     let decision_log = root.section("decision_log");
     let decision_log = check_candidate::decision_log(decision_log, directory, &storage.directory);
