@@ -140,7 +140,7 @@ fn plugin_in_words(text: &mut String, plugin: &PluginReport) {
         }
     }
     for (kind, count) in &plugin.kinds {
-        let _ = writeln!(text, "  {count:>8}  with another {kind}");
+        let _ = writeln!(text, "  {count:>8}  differ in: {kind}");
     }
     for example in &plugin.examples {
         example_in_words(text, example);
