@@ -21,4 +21,6 @@ mod programs;
 mod queue_state;
 mod quickstart;
 mod recorder;
+mod sdk_quickstart;
+mod sdk_samples;
 mod volume;

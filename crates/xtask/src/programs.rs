@@ -39,13 +39,37 @@ pub(crate) const PROMTOOL: Program = Program {
     name: "promtool",
     package: "prometheus",
 };
+/// A C compiler that knows WebAssembly, for plugins in C.
+pub(crate) const CLANG: Program = Program {
+    name: "clang",
+    package: "clang",
+};
+/// Its linker.
+pub(crate) const WASM_LD: Program = Program {
+    name: "wasm-ld",
+    package: "lld",
+};
+/// For plugins in JavaScript; without it their tests are skipped even where peers are required.
+#[allow(dead_code, reason = "xtask asks for what is required")]
+pub(crate) const NPM: Program = Program {
+    name: "npm",
+    package: "npm",
+};
 
 /// Every program that some test needs.
 #[allow(
     dead_code,
     reason = "the tests that share this file look single programs up"
 )]
-pub(crate) const ALL: [Program; 5] = [SMTP_SOURCE, SMTP_SINK, SWAKS, PYTHON, PROMTOOL];
+pub(crate) const ALL: [Program; 7] = [
+    SMTP_SOURCE,
+    SMTP_SINK,
+    SWAKS,
+    PYTHON,
+    PROMTOOL,
+    CLANG,
+    WASM_LD,
+];
 
 impl Program {
     /// Where the program is, if it is installed: on PATH, or where Debian puts what only
