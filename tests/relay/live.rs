@@ -3,6 +3,7 @@
 
 mod breaker;
 mod load;
+mod share;
 mod sign;
 
 use std::path::{Path, PathBuf};
