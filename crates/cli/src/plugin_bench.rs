@@ -3,6 +3,11 @@
 //! Calls are made one after the other, so the numbers are of one core; a call is measured from
 //! outside, with everything that the relay's own calls have around them in the host.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a benchmark measures time; nothing is decided by it"
+)]
+
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
