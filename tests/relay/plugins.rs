@@ -340,3 +340,22 @@ async fn what_a_plugin_notes_about_a_message_it_reads_at_the_next_attempt() {
     lab.wait_until_empty().await;
     assert_eq!(first.connection_count() + second.connection_count(), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn explain_does_not_keep_a_canary_to_itself() {
+    let plugin = misbehaving("tried", "proceed");
+    let (_first, _second, lab) = lab(&plugin).await;
+    let explained = explain(&lab, &lab.config, &["you@dest.test"]).await;
+    assert!(explained.notes.is_empty(), "{explained}");
+    let path = component("misbehave");
+    let with_canary = format!(
+        "{}[plugin.candidate]\npath = \"{path}\"\nmode = \"canary\"\npercent = 12.5\n",
+        lab.config
+    );
+    let explained = explain(&lab, &with_canary, &["you@dest.test"]).await;
+    let text = explained.to_string();
+    assert!(
+        text.contains("plugin tried has a canary, for 12.5 %"),
+        "{text}"
+    );
+}

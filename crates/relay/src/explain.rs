@@ -11,7 +11,7 @@ use smtp::{Domain, ForwardPath, MailParameters, Mailbox, QueueId, RcptParameters
 
 use crate::app::StartError;
 use crate::clock::{self, Clock};
-use crate::config::Config;
+use crate::config::{CandidateMode, Config};
 use crate::content::Content;
 use crate::core::{Settings, Snapshot};
 use crate::policy::attribution::CallTrace;
@@ -47,6 +47,9 @@ pub struct Explanation {
     pub from: String,
     /// In the order of the recipients' domains.
     pub routes: Vec<ExplainedRoute>,
+    /// What may decide otherwise in the running relay.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// What would happen to some recipients.
@@ -125,6 +128,7 @@ pub async fn explain(
     let mut explanation = Explanation {
         from: request.from.to_string(),
         routes: Vec::new(),
+        notes: canaries(&settings.config),
     };
     for domain in domains {
         let positions = (0_u32..).zip(&to);
@@ -150,6 +154,24 @@ pub async fn explain(
         }
     }
     Ok(explanation)
+}
+
+/// Which message a canary decides about hangs on its id, and how many on the operator: neither is
+/// known here.
+fn canaries(config: &Config) -> Vec<String> {
+    let mut notes = Vec::new();
+    for plugin in config.plugins.iter().filter(|plugin| plugin.enabled) {
+        if let Some(candidate) = &plugin.candidate
+            && candidate.mode == CandidateMode::Canary
+        {
+            let (name, share) = (&plugin.name, candidate.percent);
+            notes.push(format!(
+                "plugin {name} has a canary, for {share} of the messages by the configuration: this \
+                 is what the version in force decides; `waypost plugin candidate {name}` tells more"
+            ));
+        }
+    }
+    notes
 }
 
 /// What the listener would not take has no route to explain.
@@ -430,6 +452,9 @@ impl fmt::Display for Shown<'_> {
         for route in &self.explanation.routes {
             writeln!(f)?;
             route.write(f, self.is_traced)?;
+        }
+        for note in &self.explanation.notes {
+            writeln!(f, "\nnote: {note}")?;
         }
         Ok(())
     }
