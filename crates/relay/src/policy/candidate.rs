@@ -439,4 +439,53 @@ mod tests {
             assert_eq!(hash(salt, QueueId::new(id)), expected, "{salt} {id}");
         }
     }
+
+    /// A candidate that is taken out by its first failure.
+    async fn canary() -> (Arc<Candidate>, Plugin, Host) {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let built = std::env::var_os("WAYPOST_PLUGINS_DIR");
+        let built = built.map_or_else(|| root.join("../../target/plugins"), Into::into);
+        let path = built.join("misbehave.wasm");
+        let path = path.canonicalize().expect("run `cargo xtask plugins`");
+        let text = format!(
+            "hostname = \"relay.test\"\n[dns]\nservers = [\"127.0.0.1:9\"]\n\
+             [[plugin]]\nname = \"one\"\npath = \"{0}\"\n[plugin.candidate]\npath = \"{0}\"\n\
+             mode = \"canary\"\nmax_failures = 0\nmax_failure_percent = 0\n",
+            path.display()
+        );
+        let config = crate::config::Config::parse(&text, "waypost.toml");
+        let config = config.expect("the configuration is good");
+        let host = Host::for_looking(&config, &Clock::system()).expect("an engine");
+        let entry = config.plugins.first().expect("a plugin");
+        let plugin = admit(&host, &config.plugin_rules, entry).await;
+        let plugin = plugin.expect("it loads");
+        let candidate = Candidate::load(&host, &config.plugin_rules, entry, &plugin).await;
+        (candidate.expect("it is configured"), plugin, host)
+    }
+
+    #[tokio::test]
+    async fn a_share_that_is_set_does_not_undo_a_stop() {
+        let (candidate, plugin, _host) = canary().await;
+        let all = Percent::new(100.0).expect("a share");
+        let is_over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    candidate.set_share(all, &plugin).expect("it fits");
+                }
+            });
+            for _ in 0..20_000 {
+                candidate.failed(QueueId::new(1), Phase::Routing, "trap", "");
+                let seen = candidate.seen();
+                let share = candidate.share.load(Ordering::Relaxed);
+                let undone = seen.stopped.is_some() && share > 0;
+                drop(seen);
+                if undone {
+                    is_over.store(true, Ordering::Relaxed);
+                }
+                assert!(!undone, "stopped, and its share is {share}");
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
+    }
 }
