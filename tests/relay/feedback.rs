@@ -144,6 +144,8 @@ async fn what_is_given_up_bounces_with_its_reply() {
         "{text}"
     );
     lab.wait_until_empty().await;
+    let failed = "waypost_recipients_bounced_total{cause=\"failed\"}";
+    assert_eq!(lab.metric(failed).await, 1.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -47,6 +47,8 @@ pub struct Scheduler<P> {
     tally: Tally,
     /// Messages this turn has changed; empty between events.
     touched: Vec<QueueId>,
+    /// Recipients given up by advice since the start.
+    given_up: u64,
     /// Sets of annotations that were refused since the start.
     refused_annotations: u64,
 }
@@ -126,6 +128,7 @@ impl<P> Scheduler<P> {
             next_attempt: 1,
             tally: Tally::default(),
             touched: Vec::new(),
+            given_up: 0,
             refused_annotations: 0,
         })
     }

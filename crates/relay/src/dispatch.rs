@@ -288,9 +288,9 @@ impl Dispatch {
                 advice,
                 attributes,
             } => {
-                work::report_advice(&self.core.meters, id, &advice);
+                work::report_advice(id, &advice);
                 self.annotate(id, attributes);
-                Event::Advised { job, advice }
+                return self.advised(Event::Advised { job, advice });
             }
             Input::Loaded {
                 result: Ok(message),
@@ -323,6 +323,15 @@ impl Dispatch {
         };
         self.scheduler
             .apply(event, self.core.now(), &mut self.actions);
+    }
+
+    /// The scheduler decides whether advice is heeded: only then it gives anybody up.
+    fn advised(&mut self, advised: Event<Plan>) {
+        let before = self.scheduler.given_up();
+        self.scheduler
+            .apply(advised, self.core.now(), &mut self.actions);
+        let given_up = self.scheduler.given_up() - before;
+        self.core.meters.failed.increment(given_up);
     }
 
     /// Hands the scheduler what plugins want kept with the message. Each answer was measured,

@@ -114,11 +114,16 @@ impl<P> Scheduler<P> {
                 self.enqueue(id, recipients, &destination, plan, now, out);
             }
             Advice::Reroute => self.reroute(id, recipients, now, out),
-            Advice::GiveUp(reply) => self.change(id, |message, _| {
-                for position in recipients {
-                    fate::reject(message, position, reply.clone(), now);
-                }
-            }),
+            Advice::GiveUp(reply) => {
+                let mut count = 0;
+                self.change(id, |message, _| {
+                    for position in recipients {
+                        count += u64::from(is_pending(message, position));
+                        fate::reject(message, position, reply.clone(), now);
+                    }
+                });
+                self.given_up += count;
+            }
             Advice::Hold { reason } => {
                 if let Some(active) = self.active_mut(id) {
                     let release_at = None;

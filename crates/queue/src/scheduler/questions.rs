@@ -30,6 +30,13 @@ impl<P> Scheduler<P> {
         }
     }
 
+    /// How many recipients were given up by advice since the start. Advice that is not heeded
+    /// gives up nobody.
+    #[must_use]
+    pub fn given_up(&self) -> u64 {
+        self.given_up
+    }
+
     /// How many sets of annotations were refused since the start, for lack of room in their
     /// message.
     #[must_use]

@@ -250,6 +250,7 @@ fn each_recipient_has_its_own_advice() {
     );
     let state = |at| desk.state(1, at);
     assert!(matches!(state(0), RecipientState::Failed { .. }));
+    assert_eq!(desk.scheduler.given_up(), 1);
     assert!(matches!(state(1), RecipientState::Delivered { .. }));
     let due = |at| match state(at) {
         RecipientState::Pending { due_at, .. } => due_at.since_ms(START),
@@ -279,6 +280,13 @@ fn an_operator_comes_first() {
         advise(&mut desk, job, Advice::RetryAfter(9000)),
         ["save 1 due +0", "rest 1 until +0", "load 1"]
     );
+
+    let mut desk = Desk::new();
+    let job = deferred_message(&mut desk);
+    desk.command(OperatorCommand::RetryNow { id: id(1) });
+    let give_up = Advice::GiveUp(Reply::new(550, (5, 4, 7), "hopeless"));
+    advise(&mut desk, job, give_up);
+    assert_eq!(desk.scheduler.given_up(), 0, "nobody is, so nobody counts");
 }
 
 #[test]

@@ -251,13 +251,10 @@ pub(super) fn report_end(meters: &Meters, id: QueueId, recipients: u32, how: Ope
     tracing::info!(%id, result, recipients, "by the operator");
 }
 
-/// Counts and logs what plugins advise.
-pub(super) fn report_advice(meters: &Meters, id: QueueId, advice: &[queue::Advised<Plan>]) {
+/// Logs what plugins advise.
+pub(super) fn report_advice(id: QueueId, advice: &[queue::Advised<Plan>]) {
     for advised in advice {
         let count = advised.recipients.len() as u64;
-        if let queue::Advice::GiveUp(_) = &advised.advice {
-            meters.failed.increment(count);
-        }
         for decision in &advised.decisions {
             tracing::info!(%id, recipients = count, advice = %decision, "after an attempt");
         }
