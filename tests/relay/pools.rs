@@ -21,8 +21,21 @@ fn warm(addresses: &str) -> String {
 
 async fn lab(pool: &str) -> (Host, Lab) {
     let host = host(2, 0, Script::accept()).await;
-    let lab = Plan::new(ZONE, host.port()).with(&warm(pool)).open().await;
-    (host, lab)
+    let plan = Plan::new(ZONE, host.port()).with(&warm(pool));
+    // A single failure of a host would be seen.
+    let plan =
+        plan.with("[queue]\nfailures_to_suspend = 1\nsuspend = \"1h\"\nsuspend_max = \"1h\"\n");
+    (host, plan.open().await)
+}
+
+/// The mail waits for a fault of ours: that is none of the host's, and nobody else's mail waits.
+async fn assert_is_ours(lab: &Lab) {
+    let suspended = "waypost_queue_destinations{state=\"suspended\"}";
+    let open = "waypost_queue_destinations{state=\"open\"}";
+    lab.wait_for_metric(open, |count| count >= 1.0).await;
+    assert_eq!(lab.metric(suspended).await, 0.0);
+    let local = "waypost_recipients_deferred_total{cause=\"local\"}";
+    assert_eq!(lab.metric(local).await, 1.0);
 }
 
 #[tokio::test]
@@ -59,6 +72,7 @@ async fn mail_waits_where_the_address_is_not_ours() {
     let why = lab.deferral().await;
     assert!(why.contains("from 192.0.2.1: "), "{why}");
     assert_eq!(host.connection_count(), 0);
+    assert_is_ours(&lab).await;
 }
 
 #[tokio::test]
@@ -71,4 +85,5 @@ async fn mail_waits_where_the_pool_has_no_address_of_the_family() {
         "{why}"
     );
     assert_eq!(host.connection_count(), 0);
+    assert_is_ours(&lab).await;
 }

@@ -186,6 +186,12 @@ impl<'a> Run<'a> {
             }
             let another_address = match self.try_address(candidate, address).await {
                 Ok(another_address) => another_address,
+                // Our fault and not the host's: it counts as not dialled. From the next of its
+                // addresses it may be otherwise.
+                Err(why @ NotTried::NoSource(_)) => {
+                    self.no_source(candidate, why.reply());
+                    true
+                }
                 Err(why) => {
                     self.excuse = Deferral::local(why.reply());
                     return false;
@@ -242,6 +248,16 @@ impl<'a> Run<'a> {
             self.unreachable = Some(Reply::new(550, (5, 4, 4), reply.text.clone()));
         }
         self.excuse = Deferral::local(reply);
+    }
+
+    /// There is no address of ours to go out from: the mail waits for one.
+    fn no_source(&mut self, candidate: &Candidate, reply: Reply) {
+        let open = self.positions(&self.open());
+        if let Some(tries) = &mut self.tries {
+            tries.push(Try::unresolved(candidate, &open, &reply.text));
+        }
+        self.unknown = true;
+        self.excuse = Deferral::local(capped(reply));
     }
 
     /// Sends to one address those recipients that have no outcome yet. True when the host's

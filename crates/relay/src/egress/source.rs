@@ -9,6 +9,15 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use crate::config::{Config, SourceConfig};
 
+/// Why there is no connection.
+#[derive(Debug)]
+pub(super) enum NotConnected {
+    /// By a fault of ours: there is no socket with our address.
+    Ours(io::Error),
+    /// The other side was not reached.
+    Theirs(io::Error),
+}
+
 /// Our side of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Source {
@@ -59,20 +68,29 @@ impl Source {
     ///
     /// # Errors
     /// What the system says; it names the address where that cannot be bound.
-    pub(super) async fn connect(&self, remote: SocketAddr) -> io::Result<TcpStream> {
-        let Some(address) = self.address else {
-            return TcpStream::connect(remote).await;
+    pub(super) async fn connect(&self, remote: SocketAddr) -> Result<TcpStream, NotConnected> {
+        let connected = match self.address {
+            None => TcpStream::connect(remote).await,
+            Some(address) => {
+                let socket = bound(address).map_err(|error| {
+                    let text = format!("from {address}: {error}");
+                    NotConnected::Ours(io::Error::new(error.kind(), text))
+                })?;
+                socket.connect(remote).await
+            }
         };
-        let socket = if remote.is_ipv4() {
-            TcpSocket::new_v4()?
-        } else {
-            TcpSocket::new_v6()?
-        };
-        socket
-            .bind(SocketAddr::new(address, 0))
-            .map_err(|error| io::Error::new(error.kind(), format!("from {address}: {error}")))?;
-        socket.connect(remote).await
+        connected.map_err(NotConnected::Theirs)
     }
+}
+
+fn bound(address: IpAddr) -> io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    socket.bind(SocketAddr::new(address, 0))?;
+    Ok(socket)
 }
 
 /// Weighted rendezvous hashing: the largest of as many draws as the weight says.

@@ -13,7 +13,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::connection::{Connection, Terms, failed};
 use super::pool::RouteKey;
-use super::source::Source;
+use super::source::{NotConnected, Source};
 use super::tries::SessionFacts;
 use crate::content::{self, Content};
 use crate::core::{self, Core, Settings};
@@ -73,6 +73,10 @@ pub(super) enum NotTried {
     /// The spool does not give the content.
     #[error("The message cannot be read from the spool")]
     Unreadable(#[source] SpoolError),
+    /// The pool has no address of ours to reach this address of the host from; another of the
+    /// host's may do.
+    #[error("{0}")]
+    NoSource(String),
 }
 
 impl NotTried {
@@ -82,6 +86,7 @@ impl NotTried {
             Self::NoFreeConnection => (4, 3, 2),
             Self::NoRoom => (4, 3, 1),
             Self::Unreadable(_) => (4, 3, 0),
+            Self::NoSource(_) => (4, 4, 1),
         };
         Reply::new(451, detail, self.to_string())
     }
@@ -90,6 +95,8 @@ impl NotTried {
 /// Why there is no connection.
 enum NotOpened {
     NoFree,
+    /// None of our addresses can be used.
+    NoSource(String),
     Host(Cause),
 }
 
@@ -123,14 +130,7 @@ impl Target<'_> {
         tls: &TlsPolicy,
         parcel: &Parcel<'_>,
     ) -> Result<Exchange, NotTried> {
-        let source = match self.source(parcel) {
-            Ok(source) => source,
-            Err(why) => {
-                let outcome = failed(Cause::DialFailed(why), parcel.recipients.len());
-                let session = None;
-                return Ok(Exchange { outcome, session });
-            }
-        };
+        let source = self.source(parcel).map_err(NotTried::NoSource)?;
         let key = self.key(tls, &source);
         let mut idle = self.core.pool.take(&key);
         loop {
@@ -141,6 +141,7 @@ impl Target<'_> {
             let mut connection = match connection {
                 Ok(connection) => connection,
                 Err(NotOpened::NoFree) => return Err(NotTried::NoFreeConnection),
+                Err(NotOpened::NoSource(why)) => return Err(NotTried::NoSource(why)),
                 Err(NotOpened::Host(cause)) => {
                     self.core.meters.out_failed.increment(1);
                     let outcome = failed(cause, parcel.recipients.len());
@@ -216,14 +217,17 @@ impl Target<'_> {
             Place::Open(connection) => return Ok(connection),
         };
         let limit = self.settings.config.delivery.connect_timeout;
-        let not_connected = |why: &dyn std::fmt::Display| {
-            let text = format!("connect to {}: {why}", self.address);
-            NotOpened::Host(Cause::DialFailed(text))
-        };
+        let text = |why: &dyn std::fmt::Display| format!("connect to {}: {why}", self.address);
         let stream = tokio::time::timeout(limit, source.connect(self.address))
             .await
-            .map_err(|_| not_connected(&"no answer in time"))?
-            .map_err(|error| not_connected(&error))?;
+            .unwrap_or_else(|_| {
+                let late = std::io::Error::other("no answer in time");
+                Err(NotConnected::Theirs(late))
+            })
+            .map_err(|error| match error {
+                NotConnected::Ours(error) => NotOpened::NoSource(text(&error)),
+                NotConnected::Theirs(error) => NotOpened::Host(Cause::DialFailed(text(&error))),
+            })?;
         let open = Arc::clone(&self.core.outgoing_open);
         let connection = Connection::new(stream, terms, permit, open).await;
         let connection = connection.map(Box::new).map_err(NotOpened::Host)?;
