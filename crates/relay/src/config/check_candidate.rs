@@ -133,6 +133,8 @@ pub struct DecisionLogConfig {
     pub keep_headers: Vec<String>,
     /// Records that may wait to be written; more are dropped and counted.
     pub waiting_count: usize,
+    /// What they may hold together, in octets; more are dropped and counted.
+    pub waiting_bytes: usize,
 }
 
 const MODES: [(&str, CandidateMode); 2] = [
@@ -191,6 +193,7 @@ pub(super) fn decision_log(
 ) -> DecisionLogConfig {
     let named = section.parsed("directory", "the path of a directory in quotes", path_value);
     let headers = "a list of header field names, as in [\"List-Id\"]";
+    let waiting = section.size("waiting_size", 64 << 20, 64 << 10..=1 << 40);
     let config = DecisionLogConfig {
         enabled: section.boolean("enabled", false),
         directory: named.map_or_else(|| spool.join("decisions"), |path| directory.join(path)),
@@ -200,6 +203,7 @@ pub(super) fn decision_log(
         privacy: section.choice("privacy", LogPrivacy::Domains, &PRIVACY),
         keep_headers: section.texts("keep_headers", headers, field_name),
         waiting_count: section.count("waiting", 1024, 1..=1_000_000),
+        waiting_bytes: usize::try_from(waiting).unwrap_or(usize::MAX),
     };
     section.finish();
     config

@@ -5,8 +5,10 @@
 //! counted. A record that was not written yet when the relay ends is lost.
 
 mod files;
+mod weight;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use plugin::Plugin;
 use plugin::record::{Privacy, Record, Redactor};
@@ -26,8 +28,35 @@ const BATCH: usize = 64;
 /// The way into the log; clones lead to the same one.
 #[derive(Debug, Clone)]
 pub(crate) struct DecisionLog {
-    entries: mpsc::Sender<Entry>,
+    entries: mpsc::Sender<(Entry, Load)>,
+    waiting: Arc<AtomicUsize>,
     config: Arc<DecisionLogConfig>,
+}
+
+/// What a record takes of the memory for those that wait; given back with this.
+#[derive(Debug)]
+struct Load {
+    bytes: usize,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Load {
+    /// None: there is no room for it.
+    fn take(waiting: &Arc<AtomicUsize>, bytes: usize, limit_bytes: usize) -> Option<Self> {
+        let sum = |held: usize| held.checked_add(bytes).filter(|sum| *sum <= limit_bytes);
+        let (set, fetch) = (Ordering::AcqRel, Ordering::Acquire);
+        waiting.fetch_update(set, fetch, sum).ok()?;
+        telemetry::decision_log_waiting(bytes, true);
+        let waiting = Arc::clone(waiting);
+        Some(Self { bytes, waiting })
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.waiting.fetch_sub(self.bytes, Ordering::AcqRel);
+        telemetry::decision_log_waiting(self.bytes, false);
+    }
 }
 
 /// A call to be written.
@@ -58,6 +87,7 @@ impl DecisionLog {
         tokio::spawn(write(receiver, redactor, files));
         Some(Self {
             entries: sender,
+            waiting: Arc::default(),
             config: Arc::new(config.clone()),
         })
     }
@@ -72,9 +102,12 @@ impl DecisionLog {
         is_in_share("decision-log", id, self.config.sample.millionths())
     }
 
-    /// Takes a record, or drops it where too many wait.
+    /// Takes a record, or drops it where too many wait, or too large ones.
     pub(crate) fn offer(&self, entry: Entry) {
-        if self.entries.try_send(entry).is_err() {
+        let bytes = weight::of(&entry.record);
+        let load = Load::take(&self.waiting, bytes, self.config.waiting_bytes);
+        let is_taken = load.is_some_and(|load| self.entries.try_send((entry, load)).is_ok());
+        if !is_taken {
             telemetry::decision_records("dropped", 1);
         }
     }
@@ -91,11 +124,14 @@ fn random_key() -> [u8; 32] {
 }
 
 /// Until the last sender is gone.
-async fn write(mut entries: mpsc::Receiver<Entry>, redactor: Redactor, mut files: Files) {
+async fn write(mut entries: mpsc::Receiver<(Entry, Load)>, redactor: Redactor, mut files: Files) {
     let mut batch = Vec::with_capacity(BATCH);
     while entries.recv_many(&mut batch, BATCH).await > 0 {
         let mut lines = Vec::with_capacity(batch.len());
-        for entry in batch.drain(..) {
+        // As long as the lines are there.
+        let mut loads = Vec::with_capacity(batch.len());
+        for (entry, load) in batch.drain(..) {
+            loads.push(load);
             lines.extend(line(&redactor, entry).await);
         }
         let written = tokio::task::spawn_blocking(move || {
@@ -105,6 +141,7 @@ async fn write(mut entries: mpsc::Receiver<Entry>, redactor: Redactor, mut files
         let Ok((back, count, result)) = written.await else {
             return;
         };
+        drop(loads);
         files = back;
         let count = u64::try_from(count).unwrap_or(u64::MAX);
         match result {

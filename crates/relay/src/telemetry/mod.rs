@@ -28,7 +28,7 @@ pub use self::stores::{
 pub use self::table::*;
 pub use self::trials::{
     canary_call, candidate_loaded, candidate_share, candidate_stopped, decision_log_size,
-    decision_records, shadow_call,
+    decision_log_waiting, decision_records, shadow_call,
 };
 
 /// Seconds: from a cached answer to a slow host.

@@ -1,6 +1,8 @@
 //! What the relay counts of plugins, and what plugins count themselves.
 
-use super::{PLUGIN_BREAKER, PLUGIN_RELOADS, PLUGIN_ACTIONS, PLUGIN_EVENTS, PLUGIN_INFO, PLUGIN_VALUES};
+use super::{
+    PLUGIN_ACTIONS, PLUGIN_BREAKER, PLUGIN_EVENTS, PLUGIN_INFO, PLUGIN_RELOADS, PLUGIN_VALUES,
+};
 
 /// Shows a plugin as loaded, or as no longer loaded.
 pub fn plugin_info(plugin: &plugin::Inspection, is_loaded: bool) {

@@ -81,7 +81,8 @@ table! {
     CANDIDATE_LOADS Counter Count "waypost_plugin_candidate_loads_total" "Candidates loaded, by plugin and result: ok, failed.";
     CANDIDATE_STOPS Counter Count "waypost_plugin_candidate_stops_total" "Candidates taken out for their failures, by plugin.";
     CANDIDATE_SHARE Gauge Count "waypost_plugin_candidate_share" "Share of the messages that a candidate is asked about, 0 to 1, by plugin and mode: shadow, canary.";
-    DECISION_RECORDS Counter Count "waypost_decision_log_records_total" "Records of the decision log, by result: written, dropped (too many waited), failed.";
+    DECISION_RECORDS Counter Count "waypost_decision_log_records_total" "Records of the decision log, by result: written, dropped (too many waited, or too large ones), failed.";
+    DECISION_WAITING Gauge Bytes "waypost_decision_log_waiting_bytes" "Records that wait for the decision log; waiting_size is the limit.";
     DECISION_BYTES Gauge Bytes "waypost_decision_log_bytes" "Size of the decision log.";
     TABLE_LOADS Counter Count "waypost_table_loads_total" "Readings of a table's file, by table and result: ok, unchanged, failed.";
     TABLE_ENTRIES Gauge Count "waypost_table_entries" "Entries of a table in use, by table.";

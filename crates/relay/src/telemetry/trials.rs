@@ -4,7 +4,7 @@ use plugin::Phase;
 
 use super::{
     CANARY_CALLS, CANDIDATE_LOADS, CANDIDATE_SHARE, CANDIDATE_STOPS, DECISION_BYTES,
-    DECISION_RECORDS, SHADOW_CALLS,
+    DECISION_RECORDS, DECISION_WAITING, SHADOW_CALLS,
 };
 
 /// Counts a call in the shadow: `same`, `differs`, `failed` or `skipped`, and why.
@@ -57,4 +57,15 @@ pub fn decision_records(result: &'static str, count: u64) {
 #[allow(clippy::cast_precision_loss)] // gauges are floats
 pub fn decision_log_size(bytes: u64) {
     metrics::gauge!(DECISION_BYTES).set(bytes as f64);
+}
+
+/// Octets more that wait for the decision log, or fewer.
+#[allow(clippy::cast_precision_loss)] // gauges are floats
+pub fn decision_log_waiting(bytes: usize, is_more: bool) {
+    let waiting = metrics::gauge!(DECISION_WAITING);
+    if is_more {
+        waiting.increment(bytes as f64);
+    } else {
+        waiting.decrement(bytes as f64);
+    }
 }

@@ -54,19 +54,38 @@ impl Files {
     /// # Errors
     /// What the system says; the file is given up and the next call begins another one.
     pub(super) fn append(&mut self, lines: &[Vec<u8>]) -> io::Result<u64> {
-        let result = self.try_append(lines);
-        if result.is_err() {
-            self.current = None;
-            self.kept = None;
-        }
-        result
-    }
-
-    fn try_append(&mut self, lines: &[Vec<u8>]) -> io::Result<u64> {
         let mut kept = match self.kept.take() {
             Some(kept) => kept,
             None => self.look()?,
         };
+        let result = self.try_append(&mut kept, lines);
+        if result.is_err() {
+            self.give_up(&mut kept);
+        }
+        // To look again is to read everything: only where the directory itself is gone, which
+        // looking makes anew.
+        let is_gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+        if !result.as_ref().is_err_and(is_gone) {
+            self.kept = Some(kept);
+        }
+        result
+    }
+
+    /// Closes the file that could not be written to, without what is left there of a line.
+    fn give_up(&mut self, kept: &mut VecDeque<Kept>) {
+        let (Some(file), Some(last)) = (self.current.take(), kept.back_mut()) else {
+            return;
+        };
+        if file.set_len(last.bytes).is_err() {
+            last.bytes = fs::metadata(&last.path).map_or(last.bytes, |data| data.len());
+        }
+        // Else a full disk would get an empty file for each batch.
+        if last.bytes == 0 && fs::remove_file(&last.path).is_ok() {
+            kept.pop_back();
+        }
+    }
+
+    fn try_append(&mut self, kept: &mut VecDeque<Kept>, lines: &[Vec<u8>]) -> io::Result<u64> {
         for line in lines {
             let bytes = line.len() as u64;
             let is_full = kept.back().is_none_or(|last| {
@@ -74,7 +93,7 @@ impl Files {
                     || last.records >= self.records_max.div_ceil(FILES)
             });
             if self.current.is_none() || is_full {
-                let (file, path) = self.begin(&kept)?;
+                let (file, path) = self.begin(kept)?;
                 self.current = Some(file);
                 kept.push_back(Kept {
                     path,
@@ -87,11 +106,9 @@ impl Files {
                 last.bytes += bytes;
                 last.records += 1;
             }
-            self.trim(&mut kept)?;
+            self.trim(kept)?;
         }
-        let bytes = kept.iter().map(|file| file.bytes).sum();
-        self.kept = Some(kept);
-        Ok(bytes)
+        Ok(kept.iter().map(|file| file.bytes).sum())
     }
 
     /// Removes the oldest files until the rest is within the limits.
@@ -109,7 +126,10 @@ impl Files {
                 self.current = None;
             }
             match fs::remove_file(&oldest.path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    kept.push_front(oldest);
+                    return Err(error);
+                }
                 _ => {}
             }
         }
@@ -246,4 +266,35 @@ fn parse(line: &[u8]) -> Result<Record, String> {
         ));
     }
     serde_json::from_slice(line).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use queue::UnixMs;
+
+    use super::*;
+
+    #[test]
+    fn after_an_error_the_log_is_not_read_again() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let text = format!(
+            "hostname = \"relay.test\"\nlisten = [\"127.0.0.1:0\"]\nspool = \"s\"\n\
+             [decision_log]\nenabled = true\ndirectory = {:?}\n",
+            directory.path()
+        );
+        let config = crate::config::Config::parse(&text, "waypost.toml").expect("it is good");
+        let (clock, _) = Clock::manual(UnixMs(1_000_000));
+        let mut files = Files::new(&config.decision_log, clock);
+        let line = [b"{}\n".to_vec()];
+        assert_eq!(files.append(&line).expect("it is written"), 3);
+        // Whoever reads the directory again counts this one too.
+        let stray = directory.path().join("decisions-0.jsonl");
+        fs::write(&stray, "{}\n{}\n").expect("it is written");
+        let full = OpenOptions::new().append(true).open("/dev/full");
+        files.current = Some(full.expect("it is there"));
+        let error = files.append(&line).expect_err("no room");
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        assert_eq!(files.append(&line).expect("it is written"), 6);
+        assert_eq!(list(directory.path()).expect("it is there").len(), 3);
+    }
 }
