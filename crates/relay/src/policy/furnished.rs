@@ -19,11 +19,28 @@ use super::resources::PluginResources;
 pub(super) struct Furnished {
     world: Arc<dyn CallEnvironment>,
     resources: Arc<PluginResources>,
+    /// For a version on trial beside the one in force.
+    is_trial: bool,
 }
 
 impl Furnished {
     pub(super) fn new(world: Arc<dyn CallEnvironment>, resources: Arc<PluginResources>) -> Self {
-        Self { world, resources }
+        Self {
+            world,
+            resources,
+            is_trial: false,
+        }
+    }
+
+    pub(super) fn on_trial(
+        world: Arc<dyn CallEnvironment>,
+        resources: Arc<PluginResources>,
+    ) -> Self {
+        Self {
+            world,
+            resources,
+            is_trial: true,
+        }
     }
 }
 
@@ -37,7 +54,7 @@ impl CallEnvironment for Furnished {
     }
 
     fn http(&self, request: HttpRequest) -> BoxFuture<'_, Result<HttpResponse, HttpFailure>> {
-        self.resources.http(request)
+        self.resources.http(request, self.is_trial)
     }
 
     fn message_id(&self) -> String {

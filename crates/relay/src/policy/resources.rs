@@ -18,6 +18,7 @@ use plugin::{
 };
 use tokio::sync::Semaphore;
 
+use super::candidate;
 use super::furnished::Furnished;
 use super::http::{Credential, HttpAccess, HttpClient};
 use crate::clock::Clock;
@@ -48,6 +49,8 @@ pub(crate) struct PluginResources {
     tables: Vec<LiveTable>,
     state: Option<Arc<Namespace>>,
     http: Option<HttpAccess>,
+    /// Of a candidate in its shadow: with turns of its own, so that it takes none from the mail.
+    trial_http: Option<HttpAccess>,
 }
 
 impl fmt::Debug for PluginResources {
@@ -151,6 +154,12 @@ impl Resources {
                     self.states.namespace(name, *quota, *is_durable)
                 }),
                 http: self.access(plugin, &secrets, directory),
+                trial_http: plugin.candidate.as_ref().and_then(|candidate| {
+                    let mut trial = candidate::as_plugin(plugin, candidate);
+                    let turns = &mut trial.http.concurrency_count;
+                    *turns = (*turns).min(candidate.concurrency_count);
+                    self.access(&trial, &secrets, directory)
+                }),
             };
             (plugin.name.clone(), Arc::new(part))
         });
@@ -263,6 +272,14 @@ impl PluginResources {
         Arc::new(Furnished::new(environment, Arc::clone(self)))
     }
 
+    /// An environment for a version on trial, beside the call of the one in force.
+    pub(super) fn around_trial(
+        self: &Arc<Self>,
+        environment: Arc<dyn CallEnvironment>,
+    ) -> Arc<dyn CallEnvironment> {
+        Arc::new(Furnished::on_trial(environment, Arc::clone(self)))
+    }
+
     pub(super) fn table(&self, name: &str) -> Result<Arc<dyn Table>, TableFailure> {
         let found = self.tables.iter().find(|table| table.config().name == name);
         let table = found.ok_or_else(|| TableFailure::Unknown(name.to_owned()))?;
@@ -277,9 +294,15 @@ impl PluginResources {
     pub(super) fn http(
         &self,
         request: HttpRequest,
+        is_trial: bool,
     ) -> BoxFuture<'_, Result<HttpResponse, HttpFailure>> {
+        let access = if is_trial {
+            &self.trial_http
+        } else {
+            &self.http
+        };
         Box::pin(async move {
-            match &self.http {
+            match access {
                 Some(access) => access.send(request).await,
                 None => Err(HttpFailure::Denied(request.url)),
             }
@@ -344,7 +367,58 @@ fn base64(octets: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use plugin::HttpMethod;
+    use queue::UnixMs;
+    use tokio::net::TcpListener;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_slow_shadow_takes_no_turn_from_the_plugin() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let origin = format!("http://{}", listener.local_addr().expect("an address"));
+        let text = format!(
+            "hostname = \"relay.test\"\nlisten = [\"127.0.0.1:0\"]\nspool = \"s\"\n\
+             [dns]\nservers = [\"127.0.0.1:5353\"]\n\
+             [[plugin]]\nname = \"asks\"\npath = \"a.wasm\"\n\
+             [plugin.grants]\nhttp = [\"{origin}\"]\nhttp_timeout = \"60s\"\n\
+             http_concurrency = 1\n[plugin.candidate]\npath = \"b.wasm\"\n"
+        );
+        let config = Config::parse(&text, "waypost.toml").expect("it is good");
+        let (clock, _) = Clock::manual(UnixMs(1_000_000));
+        let resources = Arc::new(Resources::for_looking(&clock));
+        let directory = crate::setup::directory(&config).expect("a directory");
+        let prepared = resources.prepare(&config, &directory).await;
+        let part = prepared.expect("nothing to read").of("asks");
+        let get = |is_trial| {
+            let (part, url) = (Arc::clone(&part), format!("{origin}/"));
+            let request = HttpRequest {
+                method: HttpMethod::Get,
+                url,
+                headers: Vec::new(),
+                body: bytes::Bytes::new(),
+                auth: None,
+                timeout_ms: None,
+            };
+            tokio::spawn(async move { part.http(request, is_trial).await })
+        };
+        // Nobody answers: who has a turn keeps it.
+        let mut held = Vec::new();
+        for is_trial in [true, false] {
+            let asking = get(is_trial);
+            let limit = Duration::from_secs(30);
+            let accepted = tokio::time::timeout(limit, listener.accept()).await;
+            let connection = accepted.expect("it has its turn").expect("a connection");
+            held.push((asking, connection));
+        }
+        let labels = [&part.http, &part.trial_http].map(|access| {
+            let access = access.as_ref().expect("it may ask");
+            access.plugin.clone()
+        });
+        assert_eq!(labels, ["asks", "asks@candidate"]);
+    }
 
     #[test]
     fn base64_is_that_of_the_rfc() {

@@ -134,7 +134,7 @@ impl<'l> Witness<'l> {
             return candidate.skipped(phase, "no_instance");
         };
         let live = Live {
-            environment: Arc::clone(&self.environment),
+            environment: (self.link.resources).around_trial(Arc::clone(&self.environment)),
             scratch: candidate.scratch(),
         };
         let world = Arc::new(Replay::over(tape, live));
