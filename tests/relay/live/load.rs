@@ -82,6 +82,43 @@ fn resident_kib() -> u64 {
     number.expect("a number of KiB")
 }
 
+/// Sees that each message went whole by one version; gives how many went by each.
+fn judge(fates: BTreeMap<String, Fate>) -> [usize; 2] {
+    let mut by_version = [0, 0];
+    for (subject, fate) in fates {
+        let [one, two] = &fate.taken;
+        assert!(
+            one.is_empty() || two.is_empty(),
+            "{subject}: {one:?} {two:?}"
+        );
+        let (place, taken) = if one.is_empty() { (1, two) } else { (0, one) };
+        let mut taken = taken.clone();
+        taken.sort();
+        assert_eq!(taken, RECIPIENTS, "{subject}");
+        by_version[place] += 1;
+    }
+    by_version
+}
+
+/// For whoever runs this with its output shown.
+#[allow(clippy::print_stdout, reason = "what was measured is worth seeing")]
+fn tell(text: &str) {
+    println!("{text}");
+}
+
+/// The plugin under change, which sends by version 1 to the first host and by 2 to the second.
+fn plugin(file: &std::path::Path, hosts: &[Host; 2]) -> String {
+    format!(
+        "[queue]\nconcurrency = 8\n\
+         [[plugin]]\nname = \"live\"\npath = \"{}\"\n\
+         grants = {{ route_hosts = [\"127.0.0.4\", \"127.0.0.5\"] }}\n\
+         [plugin.config.hops]\nmarker0001 = \"127.0.0.4:{}\"\nmarker0002 = \"127.0.0.5:{}\"\n",
+        file.display(),
+        hosts[0].port(),
+        hosts[1].port()
+    )
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_reloads_lose_no_message_mix_no_versions_and_keep_no_memory() {
     let first = host(4, 0, Script::accept()).await;
@@ -91,15 +128,7 @@ async fn a_thousand_reloads_lose_no_message_mix_no_versions_and_keep_no_memory()
     let versions = [version(1), version(2)];
     let digests = [digest(&versions[0]), digest(&versions[1])];
     put(&file, &versions[0]);
-    let plugin = format!(
-        "[queue]\nconcurrency = 8\n\
-         [[plugin]]\nname = \"live\"\npath = \"{}\"\n\
-         grants = {{ route_hosts = [\"127.0.0.4\", \"127.0.0.5\"] }}\n\
-         [plugin.config.hops]\nmarker0001 = \"127.0.0.4:{}\"\nmarker0002 = \"127.0.0.5:{}\"\n",
-        file.display(),
-        hosts[0].port(),
-        hosts[1].port()
-    );
+    let plugin = plugin(&file, &hosts);
     let lab = Arc::new(Plan::new(ZONE, 25).with(&plugin).open().await);
     let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::default());
     let clients: Vec<_> = (0..CLIENTS)
@@ -132,27 +161,17 @@ async fn a_thousand_reloads_lose_no_message_mix_no_versions_and_keep_no_memory()
     look(&hosts, &mut fates);
 
     assert_eq!(fates.len(), sent.load(Ordering::Relaxed), "all arrived");
-    let mut by_version = [0, 0];
-    for (subject, fate) in fates {
-        let [one, two] = &fate.taken;
-        assert!(
-            one.is_empty() || two.is_empty(),
-            "{subject}: {one:?} {two:?}"
-        );
-        let (place, taken) = if one.is_empty() { (1, two) } else { (0, one) };
-        let mut taken = taken.clone();
-        taken.sort();
-        assert_eq!(taken, RECIPIENTS, "{subject}");
-        by_version[place] += 1;
-    }
-    println!("{by_version:?} messages; {warm_kib} KiB warm, {end_kib} KiB at the end");
+    let by_version = judge(fates);
+    tell(&format!(
+        "{by_version:?} messages; {warm_kib} KiB warm, {end_kib} KiB at the end"
+    ));
     assert!(by_version.iter().all(|count| *count > 0), "{by_version:?}");
     assert!(
         end_kib < warm_kib + GROWTH_MAX_KIB,
         "{warm_kib} KiB after {WARM_UP} reloads, {end_kib} KiB after {RELOADS}"
     );
     let taken = "waypost_plugin_reloads_total{plugin=\"live\",result=\"ok\"}";
-    assert_eq!(lab.metric(taken).await, RELOADS as f64);
+    assert!((lab.metric(taken).await - RELOADS as f64).abs() < 0.5);
     tokio::time::timeout(LIMIT, async {
         let Ok(lab) = Arc::try_unwrap(lab) else {
             panic!("the clients have ended");

@@ -20,9 +20,8 @@ pub(super) fn phases(plugin: &mut Section<'_>) -> Option<Vec<plugin::Phase>> {
         plugin.fault(Severity::Error, "phases", wrong);
     }
     let phase = |text: &str| {
-        text.parse().map_err(|error: plugin::PhaseError| {
-            Wrong::new(format!("{text:?} is {error}"), help)
-        })
+        text.parse()
+            .map_err(|error: plugin::PhaseError| Wrong::new(format!("{text:?} is {error}"), help))
     };
     let phases = nodes.iter().filter_map(|node| node.parsed(wanted, phase));
     Some(phases.collect())

@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::FileMention;
-use super::check_candidate;
 use super::check::{label, path_value};
+use super::check_candidate;
 use super::check_instances;
 use super::check_live::{self, PluginsConfig};
 use super::check_stores::{self, HttpGrant, Known};

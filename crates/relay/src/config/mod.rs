@@ -16,8 +16,8 @@ mod check_candidate;
 mod check_instances;
 mod check_live;
 mod check_plugin;
-mod check_sections;
 mod check_pools;
+mod check_sections;
 mod check_stores;
 mod next_hop;
 mod pattern;
@@ -32,9 +32,7 @@ use std::path::{Path, PathBuf};
 
 use smtp::Domain;
 
-pub use check_candidate::{
-    CandidateConfig, CandidateMode, DecisionLogConfig, LogPrivacy, Percent,
-};
+pub use check_candidate::{CandidateConfig, CandidateMode, DecisionLogConfig, LogPrivacy, Percent};
 pub use check_live::{BreakerConfig, LiveConfig, PluginsConfig};
 pub use check_pools::{SourceConfig, SourcePoolConfig};
 pub use check_stores::{

@@ -107,11 +107,7 @@ pub(crate) async fn lookup(
             Ok(Answer::Txt(found.records.clone()))
         }
         Question::Address(domain) => {
-            let found = directory
-                .addresses(&domain)
-                .await
-                .outcome
-                .map_err(failed)?;
+            let found = directory.addresses(&domain).await.outcome.map_err(failed)?;
             Ok(Answer::Address(found.records.clone()))
         }
         Question::Ptr(address) => {
