@@ -1,5 +1,7 @@
 //! Recording and replaying without a component: tapes in JSON, state on trial, differences.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::sync::Arc;
 
 use plugin::record::{
