@@ -240,6 +240,14 @@ impl PluginHost {
         self.core.allocation
     }
 
+    /// Loaded plugins that somebody still has: those in force, and others until the last call
+    /// that began with them has ended.
+    pub fn loaded_count(&self) -> usize {
+        let loaded = self.core.loaded.lock();
+        let loaded = loaded.unwrap_or_else(PoisonError::into_inner);
+        loaded.iter().filter(|each| each.strong_count() > 0).count()
+    }
+
     /// Instances that could be started at once, now.
     pub fn free_instance_count(&self) -> usize {
         self.core.instances.available_permits()

@@ -165,6 +165,7 @@ async fn refresh_gauges(state: &AdminState) {
     }
     telemetry::spool_gauges(&state.core.spool.stats());
     telemetry::core_gauges(&state.core, &state.dns_hits);
+    telemetry::plugin_versions(state.live.host().plugins().loaded_count());
 }
 
 /// Asks the single writer of queue state; nothing when it has stopped.

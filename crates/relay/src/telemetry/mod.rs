@@ -19,7 +19,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 pub use self::limits::limits;
 pub use self::plugins::{
-    PluginMetrics, plugin_action, plugin_breaker, plugin_info, plugin_reloaded,
+    PluginMetrics, plugin_action, plugin_breaker, plugin_info, plugin_reloaded, plugin_versions,
 };
 pub use self::stores::{
     http_sent, state_damaged, state_gauges, state_refused, state_written, table_gauges,

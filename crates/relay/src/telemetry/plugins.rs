@@ -2,6 +2,7 @@
 
 use super::{
     PLUGIN_ACTIONS, PLUGIN_BREAKER, PLUGIN_EVENTS, PLUGIN_INFO, PLUGIN_RELOADS, PLUGIN_VALUES,
+    PLUGIN_VERSIONS,
 };
 
 /// Shows a plugin as loaded, or as no longer loaded.
@@ -37,6 +38,12 @@ pub fn plugin_reloaded(plugin: &str, result: &'static str) {
 /// Shows whether a plugin is called: 0 yes, 1 it is tried again, 2 no.
 pub fn plugin_breaker(plugin: &str, state: u8) {
     metrics::gauge!(PLUGIN_BREAKER, "plugin" => plugin.to_owned()).set(f64::from(state));
+}
+
+/// Shows how many versions of plugins are in memory.
+#[allow(clippy::cast_precision_loss)] // gauges are floats
+pub fn plugin_versions(count: usize) {
+    metrics::gauge!(PLUGIN_VERSIONS).set(count as f64);
 }
 
 /// Takes what plugins count themselves.

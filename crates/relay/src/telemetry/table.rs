@@ -73,6 +73,7 @@ table! {
     PLUGIN_ACTIONS Counter Count "waypost_plugin_actions_total" "What plugins did to mail that came in, by plugin, phase (sender, recipient, message) and action: rewrite, drop, hold, discard, defer, reject.";
     PLUGIN_INFO Gauge Count "waypost_plugin_info" "1 for what is loaded, by plugin, version and digest; 0 for what was.";
     PLUGIN_RELOADS Counter Count "waypost_plugin_reloads_total" "Versions of a plugin that were tried, by plugin and result: ok, or the step that it did not pass (read, pin, signature, component, start, config, cases, kept).";
+    PLUGIN_VERSIONS Gauge Count "waypost_plugin_versions_loaded" "Versions of plugins and candidates in memory: those in force, and others until the work that began with them has ended.";
     PLUGIN_BREAKER Gauge Count "waypost_plugin_breaker_state" "Whether a plugin is called: 0 yes, 1 it is tried again, 2 no, because it keeps failing.";
     PLUGIN_EVENTS Counter Count "waypost_plugin_events_total" "Counters kept by plugins, by plugin and event.";
     PLUGIN_VALUES Histogram Count "waypost_plugin_values" "Values observed by plugins, by plugin and name.";
