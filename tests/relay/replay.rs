@@ -155,3 +155,69 @@ async fn the_log_stays_within_its_limits() {
     let same = only(&report);
     assert_eq!(same.same, records as u64);
 }
+
+/// All that the guest was told is in its decision: a log in which one answer is another one shows.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_not_the_one_on_record_shows() {
+    let trial = Trial::open("", "", &log("privacy = \"full\"")).await;
+    trial.send(1, 1).await;
+    trial.wait_for_count(WRITTEN, 2.0).await;
+    let text = lines(&trial.log());
+    let line = text.lines().find(|line| line.contains("\"routing\""));
+    let record: serde_json::Value = serde_json::from_str(line.expect("a record")).expect("JSON");
+    let exchanges = record["tape"]["exchanges"].as_array().expect("a list");
+    let asked = |what: &str| {
+        let of = |it: &serde_json::Value| it["asked"] == what || it["asked"].get(what).is_some();
+        let at = exchanges.iter().position(of);
+        at.unwrap_or_else(|| panic!("{what} was not asked: {record:#}"))
+    };
+    let told = |what: &str, told: serde_json::Value| {
+        let mut other = record.clone();
+        other["message"] = what.into();
+        other["tape"]["exchanges"][asked(what)]["told"] = told;
+        other
+    };
+    let mut another_seed = record.clone();
+    another_seed["message"] = "seed".into();
+    another_seed["tape"]["seed"] = 1.into();
+    let records = [
+        record.clone(),
+        another_seed,
+        told("now", serde_json::json!({ "number": 7 })),
+        told("state-add", serde_json::json!({ "sum": { "Ok": 99 } })),
+        told(
+            "table-domain",
+            serde_json::json!({ "table-match": { "Ok": null } }),
+        ),
+        told(
+            "lookup",
+            serde_json::json!({ "lookup": { "Err": "temporary" } }),
+        ),
+        told("headers", serde_json::json!({ "headers": [] })),
+    ];
+    let elsewhere = tempfile::tempdir().expect("a temporary directory");
+    let lines: Vec<String> = records.iter().map(ToString::to_string).collect();
+    let file = elsewhere.path().join("decisions-00000000000001-000.jsonl");
+    std::fs::write(file, lines.join("\n")).expect("it is written");
+    let config = parse(trial.lab.directory.path(), &trial.lab.config);
+    let request = Request {
+        log: Some(elsewhere.path().to_owned()),
+        examples_count: 10,
+        ..Request::default()
+    };
+    let report = relay::replay::replay(&config, &Clock::system(), &request).await;
+    let report = report.expect("the log is there");
+    let seen = only(&report);
+    let named = seen.examples.iter();
+    let named: Vec<&str> = named.map(|example| example.message.as_str()).collect();
+    let all = [
+        "seed",
+        "now",
+        "state-add",
+        "table-domain",
+        "lookup",
+        "headers",
+    ];
+    assert_eq!(named, all);
+    assert_eq!((seen.records, seen.same, seen.differs), (7, 1, 6));
+}

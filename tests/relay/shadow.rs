@@ -84,8 +84,20 @@ async fn a_failing_shadow_is_counted_and_harms_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn shadow_calls_beyond_the_cap_are_left_out_and_counted() {
-    // Nothing fits: all the same, every message is decided.
+async fn every_call_beside_a_busy_shadow_is_accounted_for() {
+    let trial = Trial::open("other = 100", "concurrency = 1", "").await;
+    // A hundred decisions of one message, made side by side.
+    trial.send(2, 100).await;
+    let status = trial
+        .wait_for_status(|status| compared(status, "routing") >= 200)
+        .await;
+    assert_eq!(compared(&status, "routing"), 200);
+    assert_eq!(compared(&status, "recipient"), 200);
+    assert_eq!(count(&status, "shadow", "", "failed"), 0, "{status:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_share_of_a_shadow_is_set_while_it_runs() {
     let trial = Trial::open("other = 100", "percent = 0", "").await;
     trial.send(20, 1).await;
     trial

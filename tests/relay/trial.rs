@@ -43,7 +43,7 @@ impl Trial {
         put("plain.wasm", &version("plain"));
         put("other.wasm", &version("other"));
         put("curio.wasm", &version("curio"));
-        put("zones", b"test 1\ndest.test 2\nd7.test seven\n");
+        put("zones", b"d0.test 1\ndest.test 2\nd7.test seven\n");
         let at = place.path().display();
         let candidate = match candidate {
             "" => String::new(),
