@@ -89,7 +89,7 @@ async fn what_is_private_is_not_in_the_log_and_the_log_replays_all_the_same() {
         text.contains("@d7.test") && text.contains("sender.test"),
         "domains are kept"
     );
-    for hidden in ["alice", "secret", "u07", "u42"] {
+    for hidden in ["alice", "bounce", "secret", "u07", "u42"] {
         assert!(!text.contains(hidden), "{hidden} is in the log");
     }
     for entry in std::fs::read_dir(trial.log()).expect("the log") {

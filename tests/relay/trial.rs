@@ -69,14 +69,24 @@ impl Trial {
         client.ask("EHLO client.test", "250").await;
         let mut ids = Vec::with_capacity(messages);
         for message in 0..messages {
-            client.ask("MAIL FROM:<alice@sender.test>", "250").await;
+            client
+                .ask("MAIL FROM:<bounce=alice/7@sender.test>", "250")
+                .await;
             for recipient in 0..recipients {
                 let number = (message * recipients + recipient) % 100;
                 let to = format!("RCPT TO:<u{number:02}@d{recipient}.test>");
                 client.ask(&to, "250").await;
             }
             client.ask("DATA", "354").await;
-            let text = format!("Subject: secret {}\r\n\r\nHello\r\n.", message % 7);
+            let first = format!("u{:02}@d0.test", message * recipients % 100);
+            // As mail is: addresses of the envelope, alone in a field and among other words.
+            let text = format!(
+                "From: alice@sender.test\r\nTo: {first}\r\nCc: Somebody <{first}>\r\n\
+                 Reply-To: <bounce=alice/7@sender.test>\r\nX-Host: sender.test\r\n\
+                 Message-ID: <{message}.alice@sender.test>\r\n\
+                 Subject: secret {}\r\n\r\nHello\r\n.",
+                message % 7
+            );
             ids.push(id_of(&client.ask(&text, "250").await));
         }
         client.ask("QUIT", "221").await;

@@ -231,15 +231,15 @@ impl<'a> Veil<'a> {
 
     fn learn(&mut self, mailbox: &Mailbox) {
         let text = mailbox.to_string();
-        let local = text
-            .rsplit_once('@')
-            .map_or(text.as_str(), |(local, _)| local);
-        if local.starts_with('"') {
-            // What is found by its quotes needs no alphabet.
-            let pseudonym = self.redactor.pseudonym("p", local);
-            self.anywhere.push((local.to_owned(), pseudonym));
-        }
+        let local = text.rsplit_once('@');
+        let local = local.map_or(text.as_str(), |(local, _)| local);
         let plain = local.trim_matches('"').to_owned();
+        if !plain.chars().all(is_of_plain_address) {
+            // Not what an address is recognised by: found as it stands before its @.
+            let pseudonym = self.redactor.pseudonym("p", &plain);
+            self.anywhere
+                .push((format!("{local}@"), format!("{pseudonym}@")));
+        }
         self.learn_word(Some(&plain), "p");
         self.learn_domain(mailbox.domain());
     }
@@ -256,8 +256,19 @@ impl<'a> Veil<'a> {
         }
     }
 
+    /// An address or a name that stands alone is no text of its own: it may stand for the very
+    /// thing that it names, and that is found by its form.
     fn learn_value(&mut self, value: &str) {
-        if value.len() >= VALUE_LEAST {
+        let inner = value.strip_prefix('<').and_then(|it| it.strip_suffix('>'));
+        let bare = inner.unwrap_or(value);
+        let is_name = bare.contains('.') && bare.parse::<Domain>().is_ok();
+        let names = is_name
+            || bare.parse::<Mailbox>().is_ok()
+            || bare.parse::<IpAddr>().is_ok()
+            || bare
+                .parse::<Domain>()
+                .is_ok_and(|domain| domain.is_literal());
+        if value.len() >= VALUE_LEAST && !names {
             let pseudonym = self.redactor.pseudonym("h", value);
             self.anywhere.push((value.to_owned(), pseudonym));
         }
@@ -377,7 +388,7 @@ impl<'a> Veil<'a> {
         let mut rest = text;
         while let Some((before, after)) = rest.split_once('@') {
             let start = before
-                .rfind(|c: char| !(c.is_alphanumeric() || matches!(c, '.' | '_' | '+' | '-')))
+                .rfind(|c: char| !is_of_plain_address(c))
                 .map_or(0, |at| {
                     at + before[at..].chars().next().map_or(1, char::len_utf8)
                 });
@@ -443,6 +454,11 @@ impl Redactor {
             }
         }
     }
+}
+
+/// What the local part of an address is recognised by, in any text.
+fn is_of_plain_address(c: char) -> bool {
+    c.is_alphanumeric() || matches!(c, '.' | '_' | '+' | '-')
 }
 
 fn is_pseudonym(text: &str) -> bool {
