@@ -77,18 +77,66 @@ fn the_sample_in_c_passes_the_cases_of_the_one_in_rust() {
     );
 }
 
-/// Samples whose tool is on PATH; getting it is the quick start's business.
-fn with_tool(tool: Program, language: &str) {
-    if tool.find().is_none() {
-        return note(&format!(
-            "skipped: the sample in {language} needs {}, which is not on PATH",
-            tool.name
+/// The tool that a language needs, and how a project gets it for itself.
+fn tool(language: &str) -> Option<(Program, &'static str)> {
+    match language {
+        "javascript" => Some((
+            Program {
+                name: "componentize-qjs",
+                package: "npm",
+            },
+            "npm install",
+        )),
+        "python" => Some((
+            Program {
+                name: "componentize-py",
+                package: "python3-venv",
+            },
+            "python3 -m venv .venv && .venv/bin/pip install --quiet -r requirements.txt",
+        )),
+        _ => None,
+    }
+}
+
+/// Gets the tool of a language where it is not on PATH. Without a registry it cannot be had, which
+/// is noted: the test is skipped.
+fn has_tool(language: &str, project: &Path) -> bool {
+    let Some((program, get)) = tool(language) else {
+        return true;
+    };
+    if program.find().is_some() {
+        return true;
+    }
+    let output = Command::new("sh")
+        .args(["-e", "-c", get])
+        .current_dir(project)
+        .output()
+        .expect("sh runs");
+    let got = output.status.success();
+    if !got {
+        let said = text(&output);
+        let last = said.lines().last().unwrap_or_default();
+        note(&format!(
+            "skipped: a plugin in {language} needs {}, which cannot be had here: {last}",
+            program.name
         ));
     }
+    got
+}
+
+/// The sample passes the cases of the one in Rust.
+fn passes_the_cases(language: &str) {
     let directory = sample(language);
     let project = directory.path().join(format!("smarthost-table-{language}"));
-    for (command, end) in [("build", ".wasm ("), ("test", "11 passed, 0 failed")] {
-        let output = plugin(&[command], &project);
+    if has_tool(language, &project) {
+        holds(&project, "11 passed, 0 failed");
+    }
+}
+
+/// It builds, and its cases pass.
+fn holds(project: &Path, passed: &str) {
+    for (command, end) in [("build", ".wasm ("), ("test", passed)] {
+        let output = plugin(&[command], project);
         assert!(output.status.success(), "{}", text(&output));
         assert!(text(&output).contains(end), "{}", text(&output));
     }
@@ -96,20 +144,57 @@ fn with_tool(tool: Program, language: &str) {
 
 #[test]
 fn the_sample_in_javascript_passes_them_too() {
-    let tool = Program {
-        name: "componentize-qjs",
-        package: "npm",
-    };
-    with_tool(tool, "javascript");
+    passes_the_cases("javascript");
 }
 
 #[test]
 fn the_sample_in_python_passes_them_too() {
-    let tool = Program {
-        name: "componentize-py",
-        package: "python3-venv",
-    };
-    with_tool(tool, "python");
+    passes_the_cases("python");
+}
+
+/// A new project whose source takes part in every phase, with a case for each.
+fn takes_part_in_every_phase(language: &str, source: &str) {
+    let directory = tempfile::tempdir().expect("a place for it");
+    let made = plugin(
+        &["new", "every-phase", "--lang", language],
+        directory.path(),
+    );
+    assert!(made.status.success(), "{}", text(&made));
+    let project = directory.path().join("every-phase");
+    let ours = root().join("tests/peers/phases");
+    std::fs::copy(ours.join(source), project.join(source)).expect("it can be copied");
+    std::fs::copy(
+        ours.join("phases.toml"),
+        project.join("cases").join("phases.toml"),
+    )
+    .expect("it can be copied");
+    let manifest = project.join("waypost-plugin.toml");
+    let said = std::fs::read_to_string(&manifest).expect("it is there");
+    let all = "[\"sender\", \"recipient\", \"message\", \"routing\", \"delivery\"]";
+    let changed = said.replace("[\"routing\"]", all);
+    assert_ne!(said, changed, "the manifest names its phases");
+    std::fs::write(&manifest, changed).expect("it can be written");
+    if has_tool(language, &project) {
+        holds(&project, "8 passed, 0 failed");
+    }
+}
+
+#[test]
+fn c_takes_part_in_every_phase() {
+    let here = "sdk_samples::c_takes_part_in_every_phase";
+    if find(CLANG, here).is_some() && find(WASM_LD, here).is_some() {
+        takes_part_in_every_phase("c", "plugin.c");
+    }
+}
+
+#[test]
+fn javascript_takes_part_in_every_phase() {
+    takes_part_in_every_phase("javascript", "plugin.js");
+}
+
+#[test]
+fn python_takes_part_in_every_phase() {
+    takes_part_in_every_phase("python", "plugin.py");
 }
 
 #[test]

@@ -3,8 +3,9 @@ ways to use them.
 
 `wit_world` is what componentize-py generates from the contract
 (waypost-policy.wit); its classes carry the contract's own comments. What belongs
-to one phase is in the module of that phase, `waypost.routing` for one: only
-phases that a plugin exports are there.
+to one phase is in a module of its own, which can be imported where the plugin
+exports the phase: `waypost.sender`, `recipient`, `content` (the message phase),
+`routing`, `delivery`.
 
 There is no WASI: time and random numbers come from `ambient`, output goes to
 `log`.

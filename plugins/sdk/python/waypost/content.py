@@ -1,4 +1,5 @@
-"""The message phase: short ways to make its verdicts."""
+"""The message phase: short ways to make its verdicts. (`waypost.message` is the
+host's interface to the message.)"""
 
 from typing import Any, Optional, Sequence
 
