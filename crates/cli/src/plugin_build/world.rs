@@ -61,7 +61,7 @@ pub(super) struct World {
 }
 
 impl World {
-    /// Reads the world that [`write`] wrote.
+    /// Reads the world that [`write()`] wrote.
     ///
     /// # Errors
     /// Faults of the contract's text.
