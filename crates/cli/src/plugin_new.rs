@@ -30,7 +30,7 @@ const MISSING: [(&[&str], &str); 4] = [
     (
         &["go", "golang", "tinygo"],
         "Plugins in Go cannot be built with what public registries have. TinyGo, whose modules need \
-         no more than Waypost gives, is a compiler of its own and in none of crates.io, npm, PyPI and \
+         no more than Waypost gives, is a compiler of its own and in none of the registries of Rust, npm, Python and \
          the Go module proxy. The usual Go compiler makes modules whose run-time system wants the \
          clocks and random numbers of WASI before the first line of the plugin runs, and Waypost \
          links no WASI. A component that TinyGo made elsewhere, by `wit-bindgen-go` from the \
@@ -43,7 +43,7 @@ const MISSING: [(&[&str], &str); 4] = [
     ),
     (
         &["csharp", "c#", "dotnet", "moonbit"],
-        "The compiler to components for this language is in none of crates.io, npm and PyPI. A \
+        "The compiler to components for this language is in none of the registries of Rust, npm and Python. A \
          component that was made elsewhere from the contract works as any other.",
     ),
     (

@@ -17,15 +17,15 @@ use support::{host, request};
 const KEPT: [(&str, &str); 3] = [
     (
         "smarthost-table",
-        "7d12672b1dae0613c89996404078c5c49d5c20eaa2ba2a9c57d4d2f9eca8d712",
+        "ec3996ade520e4f6b82c1f7be62eb398e0b627c412cdbe3ecfd39ae6b66e52e4",
     ),
     (
         "mx-preference",
-        "9293c862b202886e8d58d93ba2fe55b2caa2cb607aceadbedfc4ca8dc633c9a9",
+        "fc90260fa5c208ec0073aa025af9d64013675455da4f87b1a23fd85c3214a986",
     ),
     (
         "phases",
-        "7de9559a005b08526aeb28f069a8f1c35d46d2d56f791109f5c1dd012ca07520",
+        "770c0d774368309a501e277b3d60842f742ac470f4bbbc1984758b5baf4f2ab3",
     ),
 ];
 
